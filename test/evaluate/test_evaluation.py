@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from odd_seeds import DIES, RAISES, OddSeeds
+from odd_seeds import DIES, IS_KILLED, RAISES, OddSeeds
 from rich.console import Console
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.report import report, table, wilson
-from stvla_ros.evaluate.workers import run_episodes
+from stvla_ros.evaluate.workers import TRIES, run_episodes
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,20 @@ def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in records[RAISES].sentence
     assert "exit code 11" in records[DIES].sentence
     assert [records[seed].success for seed in (0, 1, 2, 3)] == [True, False, True, False]
-    assert (tmp_path / "diary").read_text().count("closed") >= 1
+    lines = (tmp_path / "diary").read_text().splitlines()
+    assert lines.count(f"t {DIES}") == TRIES
+    assert lines.count(f"t {RAISES}") == 1, "a defect repeats itself"
+    assert lines.count("closed") >= 1
+
+
+def test_an_episode_whose_worker_is_killed_runs_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also the last one, for which no other worker is left; and an episode that is asked for twice has one record."""
+    seeds = (0, 1, 0, IS_KILLED)
+    records = list(run_episodes(OddSeeds(tmp_path / "diary"), [EpisodeSpec("t", seed) for seed in seeds], jobs=2))
+    assert sorted(r.seed for r in records) == [0, 1, IS_KILLED]
+    assert next(r for r in records if r.seed == IS_KILLED).success
+    assert (tmp_path / "diary").read_text().splitlines().count(f"t {IS_KILLED}") == 2
+    assert f"exit code -9 in t {IS_KILLED}, which runs again." in caplog.text
 
 
 def test_stopping_early_closes_the_environments(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ COMMANDS = {
             "stvla evaluate --tasks pick_place,stack_cube,push_buttons --episodes 50",
             "stvla evaluate --noise --film failures --output runs/noise",
             "stvla evaluate --disturb move --tasks pick_place,stack_cube --episodes 25",
+            "stvla evaluate --engine ray --tasks pick_place --episodes 500",
         ),
     ),
     "evaluate-planner": Entry(

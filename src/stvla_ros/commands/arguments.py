@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +14,10 @@ from stvla_ros.config import ConfigError, closest
 from stvla_ros.sim import LOOKS
 
 if TYPE_CHECKING:
+    from stvla_ros.evaluate.workers import Engine
     from stvla_ros.ros.graph import GraphOptions
 
+ENGINES = ("local", "ray")
 MODES = ("separate", "composed")
 MAX_SEED = 2**32 - 1
 
@@ -102,6 +104,41 @@ def check_tasks(names: str | None) -> tuple[str, ...]:
         if name not in TASKS:
             raise ConfigError(f"task: '{name}' is not known.{closest(name, TASKS)}")
     return chosen
+
+
+def add_engine_arguments(parser: Parser, default_jobs: str) -> None:
+    """``--engine`` and ``--jobs``, for episodes in parallel."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="where episodes run; local (default): processes of this machine; ray: workers on a Ray cluster, which the"
+        " variable RAY_ADDRESS names or which runs here",
+    )
+    parser.add_argument(
+        "--jobs", type=whole(1, 1024), metavar="N", help=f"episodes at the same time; default: {default_jobs}"
+    )
+
+
+def engine_of(arguments: argparse.Namespace, settings: Mapping[str, Any], output: Path | None) -> tuple[Engine, int]:
+    """The engine that the options of :func:`add_engine_arguments` choose, and how many episodes it runs at once.
+
+    Args:
+        arguments: The parsed options.
+        settings: Plain settings of the episodes; workers need the files that they name.
+        output: Folder that workers write to; None: they write nothing.
+
+    Raises:
+        ConfigError: There is no such engine here.
+    """
+    from stvla_ros.evaluate.workers import run_episodes
+
+    if arguments.engine == ENGINES[0]:
+        return run_episodes, arguments.jobs or os.cpu_count() or 1
+    from stvla_ros.evaluate.cluster import RayEngine
+
+    engine = RayEngine(settings, output)
+    return engine, arguments.jobs or engine.cores
 
 
 def add_stack_arguments(parser: Parser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, share, whole
+from stvla_ros.commands.arguments import (
+    MAX_SEED,
+    Parser,
+    add_engine_arguments,
+    add_override_argument,
+    check_tasks,
+    engine_of,
+    folder,
+    share,
+    whole,
+)
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.commands.recordings import (
@@ -33,6 +42,7 @@ from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.stack import BAG, PARTS, StackSettings, plain, read_settings
+from stvla_ros.evaluate.workers import Engine
 from stvla_ros.files import written
 from stvla_ros.pipeline import check_instruction
 
@@ -54,7 +64,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="SHARE",
         help="of the episodes, in which keyposes slip by 5 to 10 mm and the policy corrects; default 0",
     )
-    parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores")
+    add_engine_arguments(parser, "one per core")
     parser.add_argument(
         "--output", type=folder, metavar="DIR", required=True, help="folder of the dataset; an existing one is resumed"
     )
@@ -91,9 +101,10 @@ def run(arguments: Namespace) -> int:
     kept = plain(settings) | ({"recoveries": arguments.recoveries} if arguments.recoveries else {})
     collection = Collection(arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, kept)
     setup = CollectEnvironmentSetup(settings, collection.episodes_folder, arguments.recoveries)
+    engine, jobs = engine_of(arguments, kept, collection.folder)
     console = Console()
     try:
-        content = _run(collection, setup, arguments.jobs or os.cpu_count() or 1, console)
+        content = _run(collection, setup, engine, jobs, console)
     except KeyboardInterrupt:
         console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
@@ -202,7 +213,9 @@ def _words(instruction: str | None) -> str | None:
         raise ConfigError(error.sentence) from error
 
 
-def _run(collection: Collection, setup: CollectEnvironmentSetup, jobs: int, console: Console) -> dict[str, Any]:
+def _run(
+    collection: Collection, setup: CollectEnvironmentSetup, engine: Engine, jobs: int, console: Console
+) -> dict[str, Any]:
     """Collect the missing episodes under a progress bar, and print rejected ones."""
     counts = Counter(record.success for record in collection.prepare())
     with count_bar(console, "collected, [red]{task.fields[bad]} rejected[/]") as bar:
@@ -216,7 +229,7 @@ def _run(collection: Collection, setup: CollectEnvironmentSetup, jobs: int, cons
                 what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
                 bar.console.print(what, soft_wrap=True, markup=False)
 
-        return collection.run(setup, jobs, report)
+        return collection.run(setup, jobs, report, engine)
 
 
 def _table(content: dict[str, Any], title: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from argparse import Namespace
@@ -12,11 +11,14 @@ from pathlib import Path
 from rich.console import Console
 
 from stvla_ros.commands.arguments import (
+    ENGINES,
     MAX_SEED,
     MODES,
     Parser,
+    add_engine_arguments,
     add_stack_arguments,
     check_tasks,
+    engine_of,
     share,
     stack_options,
     whole,
@@ -32,7 +34,7 @@ from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.stack import PARTS, plain, read_settings
-from stvla_ros.evaluate.workers import EnvironmentSetup
+from stvla_ros.evaluate.workers import Engine, EnvironmentSetup, run_episodes
 from stvla_ros.record.film import Films
 from stvla_ros.sim import LOOKS
 from stvla_ros.sim.disturbance import MOVABLE
@@ -72,9 +74,7 @@ def add_arguments(parser: Parser) -> None:
         default=SIMULATED[0],
         help="with --over-ros: sim (default), or franka_sim: through libfranka and the simulated robot's network interface",
     )
-    parser.add_argument(
-        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: one per core (over ROS: 1)"
-    )
+    add_engine_arguments(parser, "one per core (over ROS: 1)")
     parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="keep film and storyboard")
     parser.add_argument(
         "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 if a task succeeds less often"
@@ -91,10 +91,11 @@ def run(arguments: Namespace) -> int:
     setup, settings = _setup(arguments, folder)
     evaluation = _evaluation(arguments, folder, tasks, settings)
     seeds = evaluation.seeds
-    jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
+    engine, jobs = engine_of(arguments, settings, None if arguments.film == "none" else folder)
+    jobs = 1 if arguments.over_ros and arguments.jobs is None else jobs
     console = Console()
     try:
-        reports = run_evaluation(evaluation, setup, jobs, console)
+        reports = run_evaluation(evaluation, setup, jobs, console, engine)
     except KeyboardInterrupt:
         console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
@@ -137,7 +138,9 @@ def _remarks(arguments: Namespace) -> str:
     return split + distractors + look + (", noise" if arguments.noise else "") + disturbed
 
 
-def run_evaluation(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
+def run_evaluation(
+    evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console, engine: Engine = run_episodes
+) -> list[TaskReport]:
     """Run all remaining episodes under a progress bar; failures are printed when they happen.
 
     Raises:
@@ -155,13 +158,15 @@ def run_evaluation(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, c
                 what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
                 bar.console.print(what, soft_wrap=True, markup=False)
 
-        return evaluation.run(setup, jobs, tell)
+        return evaluation.run(setup, jobs, tell, engine)
 
 
 def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[str, object]]:
     """The environment, and those of its settings that change results."""
     if arguments.robot != SIMULATED[0] and not arguments.over_ros:
         raise ConfigError(f"--robot {arguments.robot} is for the real nodes: add --over-ros.")
+    if arguments.engine != ENGINES[0] and arguments.over_ros:
+        raise ConfigError(f"--over-ros runs on this machine only, in real time: leave --engine {arguments.engine} out.")
     options = stack_options(arguments, arguments.robot)
     parts = None if arguments.over_ros else PARTS
     settings = read_settings(options.params, options.backends, options.overrides, parts)

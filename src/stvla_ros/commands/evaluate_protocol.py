@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 
-from stvla_ros.commands.arguments import Parser, whole
+from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, whole
 from stvla_ros.commands.evaluate import run_evaluation
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.evaluation import Evaluation
+from stvla_ros.evaluate.stack import plain
 from stvla_ros.tables import PROTOCOLS
 from stvla_ros.tables.protocol import Row, read_protocol
 from stvla_ros.tables.run import Table
@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="DIR",
         help="folder with the weights that the protocol names; default: weights",
     )
-    parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: one per core")
+    add_engine_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is resumed; default runs/PROTOCOL")
 
 
@@ -49,11 +49,12 @@ def run(arguments: Namespace) -> int:
     folder = arguments.output or Path("runs") / protocol.name
     rows = tuple(dict.fromkeys(name.strip() for name in arguments.rows.split(","))) if arguments.rows else ()
     table = Table(folder, protocol, arguments.weights, arguments.limit or protocol.scenes, rows)
-    jobs, console = arguments.jobs or os.cpu_count() or 1, Console()
+    console = Console()
 
     def do(row: Row, evaluation: Evaluation, setup: CellEnvironmentSetup) -> None:
         console.print(f"{row.name}: {len(evaluation.episodes)} scenes", highlight=False)
-        run_evaluation(evaluation, setup, jobs, console)
+        engine, jobs = engine_of(arguments, plain(setup.settings), None)
+        run_evaluation(evaluation, setup, jobs, console, engine)
 
     def report() -> None:
         write(table)

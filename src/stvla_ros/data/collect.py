@@ -21,7 +21,7 @@ from typing import Any
 from stvla_ros.data.splits import SPLITS, named, seeds_of
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.evaluate.episode import EpisodeSpec as Scene
-from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
+from stvla_ros.evaluate.workers import Engine, EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
 from stvla_ros.sim.tasks import TASKS
 from stvla_ros.versions import versions
@@ -74,18 +74,24 @@ class Collection:
         keep_settings(self.folder / "settings.json", {**self.settings, "split": self.split}, "episodes collected")
         return list(chain.from_iterable(self._tried(task) for task in self.tasks))
 
-    def run(self, setup: EnvironmentSetup, jobs: int, report: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
+    def run(
+        self,
+        setup: EnvironmentSetup,
+        jobs: int,
+        report: Callable[[EpisodeRecord], None],
+        engine: Engine = run_episodes,
+    ) -> dict[str, Any]:
         """Collect what is missing. Every episode and record is on disk before ``report`` gets it.
 
         Returns:
             The content of ``dataset.json``.
 
         Raises:
-            ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.
+            ConfigError: See :meth:`prepare` and the engine.
         """
         records = self.prepare()
         while scenes := [scene for task in self.tasks for scene in self._missing(task, records)]:
-            for record in run_episodes(setup, scenes, jobs):
+            for record in engine(setup, scenes, jobs):
                 record.write(self.records_folder)
                 records.append(record)
                 report(record)

@@ -13,7 +13,7 @@ from rich.console import Console
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
-from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
+from stvla_ros.evaluate.workers import Engine, EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
 from stvla_ros.versions import versions
 
@@ -56,14 +56,20 @@ class Evaluation:
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
 
-    def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
+    def run(
+        self,
+        setup: EnvironmentSetup,
+        jobs: int,
+        tell: Callable[[EpisodeRecord], None],
+        engine: Engine = run_episodes,
+    ) -> list[TaskReport]:
         """Run the remaining episodes; every record is on disk before ``tell`` sees it.
 
         Raises:
-            ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.
+            ConfigError: See :meth:`prepare` and the engine.
         """
         records, left = self.prepare()
-        for record in run_episodes(setup, left, jobs):
+        for record in engine(setup, left, jobs):
             record.write(self._records)
             records.append(record)
             tell(record)

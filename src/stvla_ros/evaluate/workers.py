@@ -1,10 +1,16 @@
-"""Episodes in parallel processes. A process that dies costs one episode, not the evaluation."""
+"""Episodes in parallel workers: what every engine keeps to, and the engine of this machine, processes.
+
+An engine maps episodes to records. :func:`run_episodes` has its workers on this machine,
+:class:`stvla_ros.evaluate.cluster.RayEngine` on a cluster.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import traceback
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +25,10 @@ from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, defect
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "LP_NUM_THREADS")
 """Set to 1 in a worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
 
+TRIES = 3
+"""Workers that an episode may cost. Whoever kills workers (the kernel for want of memory, a lost machine) seldom meets the
+same episode three times: then the episode is the cause, and its record is that of a defect."""
+
 
 class Environment(Protocol):
     """Runs episodes: in a cell in this process, or on a whole stack over ROS."""
@@ -32,6 +42,43 @@ class EnvironmentSetup(Protocol):
     def open(self) -> AbstractContextManager[Environment]: ...
 
 
+class Engine(Protocol):
+    """Runs episodes in parallel workers. What holds for each engine:
+
+    * A worker has one episode at a time, so at most ``jobs`` are in work.
+    * An episode whose worker dies runs again in another one, :data:`TRIES` times in all.
+    * Every episode yields exactly one record, whatever dies, and however often it is given.
+    """
+
+    def __call__(
+        self, setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs: int
+    ) -> Iterator[EpisodeRecord]: ...
+
+
+class Todo:
+    """Episodes that wait for a worker. Each is in one place: here, in a worker, or done."""
+
+    def __init__(self, episodes: Iterable[EpisodeSpec]) -> None:
+        self._waiting = deque(dict.fromkeys(episodes))
+        self._deaths: Counter[EpisodeSpec] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> EpisodeSpec:
+        """The next one, which the caller then has."""
+        return self._waiting.popleft()
+
+    def died(self, episode: EpisodeSpec, how: str) -> EpisodeRecord | None:
+        """The worker of an episode has died: the episode waits again. After :data:`TRIES` deaths its record, a defect."""
+        self._deaths[episode] += 1
+        if self._deaths[episode] == TRIES:
+            return defect(episode, f"{how} in this episode, as {TRIES - 1} workers before it.")
+        self._waiting.append(episode)
+        logging.getLogger(__name__).warning("%s in %s %d, which runs again.", how, episode.task, episode.seed)
+        return None
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
@@ -40,12 +87,12 @@ class _Worker:
 
 
 def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs: int) -> Iterator[EpisodeRecord]:
-    """Run episodes and yield each record when it is ready, in any order.
+    """The engine of this machine: run episodes in processes, and yield each record when it is ready, in any order.
 
     Raises:
         ConfigError: An environment could not be opened.
     """
-    todo = list(reversed(list(episodes)))
+    todo = Todo(episodes)
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(
         dict.fromkeys(THREADS, "1")
@@ -55,7 +102,7 @@ def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs:
         while workers:
             for pipe in wait([w.pipe for w in workers]):
                 worker = next(w for w in workers if w.pipe is pipe)
-                record, alive = _receive(worker)
+                record, alive = _receive(worker, todo)
                 if record is not None:
                     yield record
                 if not alive and todo:
@@ -65,7 +112,7 @@ def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs:
                     workers.remove(worker)
                     _end(worker)
                 else:
-                    worker.episode = todo.pop()
+                    worker.episode = todo.take()
                     worker.pipe.send(worker.episode)
     finally:
         for worker in workers:
@@ -85,8 +132,8 @@ def _start(setup: EnvironmentSetup) -> _Worker:
     return _Worker(process, ours)
 
 
-def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
-    """The record received (None: the worker is ready for its first episode), and whether the worker is alive."""
+def _receive(worker: _Worker, todo: Todo) -> tuple[EpisodeRecord | None, bool]:
+    """The record received (None: there is none yet), and whether the worker is alive."""
     try:
         message = worker.pipe.recv()
     except EOFError:
@@ -94,7 +141,7 @@ def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
         how = f"The worker process ended with exit code {worker.process.exitcode}"
         if worker.episode is None:
             raise ConfigError(f"{how} before its first episode: its last output is above.") from None
-        return defect(worker.episode, f"{how} in this episode."), False
+        return todo.died(worker.episode, how), False
     if isinstance(message, ConfigError):
         raise message
     return message, True
@@ -116,7 +163,7 @@ def _work(setup: EnvironmentSetup, pipe: Any) -> None:
         with setup.open() as environment:
             pipe.send(None)
             while True:
-                pipe.send(_run_one(environment, pipe.recv()))
+                pipe.send(run_one(environment, pipe.recv()))
     except ConfigError as error:
         pipe.send(error)
     except EOFError:
@@ -127,7 +174,8 @@ def _leave() -> None:
     raise SystemExit(0)
 
 
-def _run_one(environment: Environment, episode: EpisodeSpec) -> EpisodeRecord:
+def run_one(environment: Environment, episode: EpisodeSpec) -> EpisodeRecord:
+    """The record of an episode, also if a defect ends it. Raises ConfigError when settings are wrong."""
     try:
         return environment.run(episode)
     except ConfigError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,10 +52,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def sft(place: Path, output: Path, *more: str) -> int:
+def command_line(place: Path, output: Path, *more: str) -> list[str]:
     words = ["sft", "nano-st-human", "--model", str(place / "model"), "--data", str(place / "train.jsonl")]
     words += ["--val", str(place / "val.json"), "--output", str(output), "--accumulate", "2", "--threads", "1"]
-    return main([*words, *more])
+    return [*words, *more]
+
+
+def sft(place: Path, output: Path, *more: str) -> int:
+    return main(command_line(place, output, *more))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,32 @@ def test_passes_of_a_step_add_up_to_one_batch(place: Path, tmp_path: Path) -> No
     for name in ("loss", "gradient_norm"):
         assert one[1, "train", name] == pytest.approx(other[1, "train", name], rel=1e-4)
     assert one[1, "train", "gradient_norm"] > 0
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_train_as_one_with_twice_the_passes(place: Path, tmp_path: Path) -> None:
+    """The command as it is typed for several GPUs, here on CPUs: accelerate averages gradients over gloo."""
+    many = [
+        Sample(f"m{k}", "general", conversation("Say it. " * (1 + k), "yes " * (1 + 7 * k)), (), Objects())
+        for k in range(16)
+    ]
+    write_samples(place / "sixteen.json", many)
+    settings = ("--steps", "2", "--validate-every", "1", "--data", str(place / "sixteen.json"), "--batch", "1")
+    assert sft(place, tmp_path / "one", *settings, "--accumulate", "4") == 0
+    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "stvla_ros.cli"]
+    command = [*program, *command_line(place, tmp_path / "two", *settings, "--accumulate", "2")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("parameters are trained") == 1, "only the first process speaks"
+    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    for step in (1, 2):
+        for split_, name in (("train", "loss"), ("train", "gradient_norm"), ("val", "loss")):
+            assert two[step, split_, name] == pytest.approx(one[step, split_, name], rel=1e-4), (step, split_, name)
+        assert one[step, "train", "gradient_norm"] > 0
+    left, right = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two"))
+    assert left.keys() == right.keys()
+    for name, weight in left.items():
+        assert torch.allclose(weight, right[name], atol=1e-5), name
 
 
 def test_recomputed_activations_change_nothing(place: Path, tmp_path: Path) -> None:
