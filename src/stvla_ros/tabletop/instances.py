@@ -133,7 +133,7 @@ def find_instances(
     regions = _objects(regions, frame, table, step_m, min_px, exact)
     if not exact:
         return regions, ()
-    regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
+    regions = without_surroundings(regions, points_m, height, like_table, exclude, camera, table, min_px)
     if bare.cells is None:
         return regions, ("The bare table is hardly seen: things without depth are not found.",)
     regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
