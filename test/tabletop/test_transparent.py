@@ -5,7 +5,7 @@ import pytest
 
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.transparent import with_transparent
-from stvla_ros.types import Bool, I32
+from stvla_ros.types import I32, Bool
 
 SHAPE = (120, 160)
 GLASS = np.s_[40:75, 60:85]
@@ -39,7 +39,9 @@ def test_patches_without_depth_and_a_tint_are_a_thing_with_its_whole_outline() -
     assert np.count_nonzero((labels == 1) & glass) > 0.85 * np.count_nonzero((labels == 1) | glass)
 
 
-@pytest.mark.parametrize("look", [{"patches": False}, {"tint": False}, {"bright": True}], ids=["print", "specks", "glare"])
+@pytest.mark.parametrize(
+    "look", [{"patches": False}, {"tint": False}, {"bright": True}], ids=["print", "specks", "glare"]
+)
 def test_one_of_the_two_is_none(look: dict[str, bool]) -> None:
     assert not found(**look).any()
 

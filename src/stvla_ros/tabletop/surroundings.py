@@ -19,7 +19,7 @@ MAX_LIKE = 0.75
 EDGE_PX = 3
 """Width of that edge: there, depth is a mixture of the table's and of what is seen past it."""
 
-ARM = 1 / 45
+ARM = 1 / 100
 """Width of the strip along the robot where a stereo camera smears its depth over the table, as a share of the image's
 width."""
 

@@ -44,9 +44,7 @@ SPREAD = 1e-4
 RING_PX, SAMPLE = 3, 200
 
 
-def with_transparent(
-    labels: I32, colours: F32, depth_m: F32, support: Bool, exclude: Bool, min_px: int
-) -> I32:
+def with_transparent(labels: I32, colours: F32, depth_m: F32, support: Bool, exclude: Bool, min_px: int) -> I32:
     """Labels with things through which the support is measured.
 
     Args:
