@@ -7,9 +7,9 @@ from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.transparent import with_transparent
 from stvla_ros.types import I32, Bool
 
-SHAPE = (120, 160)
+SHAPE = (240, 320)
 GLASS = np.s_[40:75, 60:85]
-MIN_PX = 4
+MIN_PX = 15
 
 
 def found(patches: bool = True, tint: bool = True, bright: bool = False, objects: Bool | None = None) -> I32:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.geometry.components import fill_holes, member_pixels, solidity
-from stvla_ros.tabletop.unmeasured import GLARE, MAX_SHARE, MIN_PX
+from stvla_ros.geometry.components import fill_holes, solidity
+from stvla_ros.tabletop.unmeasured import GLARE, MIN_PX
 from stvla_ros.types import F32, I32, U8, Bool
 
 GAP = 1 / 45
@@ -20,6 +20,9 @@ GAP = 1 / 45
 
 WIDEST = 1 / 20
 """Wider parts of the image without depth are the room, as a share of its width."""
+
+MAX_SHARE = 1 / 40
+"""Larger groups, and what they extend to, as shares of the image, are glare or a dark part of the table."""
 
 MIN_MISSING = 0.25
 """Smallest share of a group's convex hull that has no depth."""
@@ -61,9 +64,7 @@ def with_transparent(labels: I32, colours: F32, depth_m: F32, support: Bool, exc
     missing = np.isnan(depth_m) & (labels == 0) & ~exclude
     free = (missing | support) & (labels == 0)
     out, fresh = labels.copy(), int(labels.max(initial=0)) + 1
-    for pixels in _groups(missing & _closed(support | (labels > 0))):
-        if not MIN_PX * min_px <= len(pixels) <= MAX_SHARE * labels.size:
-            continue
+    for pixels in _groups(missing & _closed(support | (labels > 0)), MIN_PX * min_px):
         found = _found(pixels, labels, colours, support, free)
         if found is not None:
             window, own = found
@@ -74,12 +75,14 @@ def with_transparent(labels: I32, colours: F32, depth_m: F32, support: Bool, exc
     return out
 
 
-def _groups(missing: Bool) -> list[npt.NDArray[np.intp]]:
-    """Flat indices of the pixels of each group of patches."""
+def _groups(missing: Bool, least_px: int) -> list[npt.NDArray[np.intp]]:
+    """Flat indices of the pixels of each group of patches that has so many."""
     width = 2 * max(round(GAP * missing.shape[1] / 2), 1) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    count, parts = cv2.connectedComponents(cv2.dilate(missing.view(np.uint8), disc), connectivity=8, ltype=cv2.CV_32S)
-    return member_pixels(np.where(missing, parts, 0).astype(np.int32), count - 1)
+    _, parts = cv2.connectedComponents(cv2.dilate(missing.view(np.uint8), disc), connectivity=8, ltype=cv2.CV_32S)
+    at = np.flatnonzero(missing)
+    owner = np.asarray(parts).take(at)
+    return [at[owner == group] for group in np.flatnonzero(np.bincount(owner) >= least_px)]
 
 
 def _found(
@@ -112,7 +115,8 @@ def _found(
     if middle[3] > GLARE or np.linalg.norm(off) < MIN_CONTRAST or apart < MIN_SEPARATION:
         return None
     found = _extended(hull, np.ascontiguousarray(colours[window]), support[window], free[window])
-    return (window, found) if solidity(found) > MIN_SOLIDITY else None
+    small = np.count_nonzero(found) < MAX_SHARE * labels.size
+    return (window, found) if small and solidity(found) > MIN_SOLIDITY else None
 
 
 def _extended(hull: U8, colours: F32, support: Bool, free: Bool) -> Bool:
