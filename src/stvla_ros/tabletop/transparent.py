@@ -130,8 +130,8 @@ def _extended(hull: U8, colours: F32, support: Bool, free: Bool) -> Bool:
     spread = np.cov(own.T) + np.cov(other.T) + SPREAD * np.eye(own.shape[1])
     normal = np.linalg.solve(spread, middle[0] - middle[1])
     like = (colours @ normal.astype(np.float32) > float(normal @ (middle[0] + middle[1]) / 2)) & free
-    like = cv2.morphologyEx((like | inside).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    _, parts = cv2.connectedComponents(like, connectivity=4, ltype=cv2.CV_32S)
+    opened = cv2.morphologyEx((like | inside).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts = cv2.connectedComponents(opened, connectivity=4, ltype=cv2.CV_32S)
     touched = np.bincount(parts[inside], minlength=int(parts.max()) + 1) > 0
     touched[0] = False
     grown = fill_holes(touched[parts] | inside) & free
