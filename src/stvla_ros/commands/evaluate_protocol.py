@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="DIR",
         help="folder with the weights that the protocol names; default: weights",
     )
-    add_engine_arguments(parser)
+    add_engine_arguments(parser, "one per core")
     parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is resumed; default runs/PROTOCOL")
 
 
