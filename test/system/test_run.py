@@ -425,7 +425,7 @@ def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path)
     context = Recorded()
     context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
     context.launch_configurations.update(
-        robot="sim", camera="auto", mode="separate", record="", params=str(tmp_path / "cell.yaml")
+        robot="sim", camera="auto", mode="separate", record="", console="false", params=str(tmp_path / "cell.yaml")
     )
     with pytest.raises(RuntimeError, match=r"cell\.yaml: guidance: unknown setting 'tube_radius'\. Did you mean"):
         launch_file._nodes(context)
@@ -435,7 +435,9 @@ def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path)
 def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(launch_file: Any, record: str) -> None:
     context = Recorded()
     context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
-    context.launch_configurations.update(robot="sim", camera="auto", mode="separate", record=record, params="")
+    context.launch_configurations.update(
+        robot="sim", camera="auto", mode="separate", record=record, console="false", params=""
+    )
     context.environment = {}
     log, *entities = launch_file._nodes(context)
     assert "may move the arm" in log.kwargs["msg"]
