@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import stalls
-from system.robot_harness import StackHarness
+from system.robot_harness import STILL_RAD_S, StackHarness
 
 from stvla_ros.console.session import Code
 from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
@@ -22,12 +22,21 @@ from stvla_ros.ros.graph import GraphOptions
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
 
+SLACK = {
+    **{f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "planner", "guidance", "policy")},
+    **{f"{node}.camera.max_age_s": "5.0" for node in ("executor", "planner", "guidance")},
+    "task.heartbeat_timeout_s": "10.0",
+    "executor.safety.heartbeat_timeout_s": "5.0",
+    "executor.safety.image_timeout_s": "10.0",
+}
+"""The console beside it makes a small test machine slow: that a node or sensor falls silent is not on trial here."""
+
 
 class ConsoleHarness(StackHarness):
     """The stack, the console's node in this process, and two people at it."""
 
     def __init__(self, folder):
-        super().__init__(GraphOptions(mode="composed"))
+        super().__init__(GraphOptions(mode="composed", overrides=SLACK))
         self.audit = folder / "audit.jsonl"
         self.arguments = ("--ros-args", "-p", "console:port:=0", "-p", f"console:audit:={self.audit}")
 
@@ -45,6 +54,14 @@ class ConsoleHarness(StackHarness):
     @property
     def shown(self):
         return self.session.shown()
+
+    def stands_still(self, for_s=1.0):
+        """As without a console, but joint states may come late: this process has much to do."""
+        start, late = time.monotonic(), stalls.clock() + 10.0
+        while len(heard := [speed for at, speed in list(self.speeds) if at > start]) < 50 * for_s:
+            assert stalls.clock() < late, "no joint states"
+            time.sleep(0.02)
+        return max(heard) < STILL_RAD_S
 
     def until(self, condition, timeout_s=60.0):
         """Wait for a condition of the shown state."""
