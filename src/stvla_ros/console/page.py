@@ -29,7 +29,7 @@ from stvla_ros.types import U8
 
 INSTALL = (
     "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
-    "trimesh requests"
+    "trimesh requests urllib3 idna certifi charset-normalizer"
 )
 TICK_S = 0.1
 PICTURE_TICKS = 2
