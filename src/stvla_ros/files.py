@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import hashlib
 import json
 import os
 import struct
@@ -308,6 +309,18 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
     if not done:
         raise ValueError(f"{path}: not an image that can be written as PNG: {rgb.dtype} {rgb.shape}")
     path.write_bytes(data.tobytes())
+
+
+def digest(path: Path, suffixes: tuple[str, ...] = ()) -> str:
+    """SHA-256 of a file, or of names and contents of all files below a folder; with ``suffixes``, of those files only."""
+    if path.is_file():
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        if not suffixes or file.suffix in suffixes:
+            total.update(f"{file.relative_to(path)}\0{digest(file)}\0".encode())
+    return total.hexdigest()
 
 
 def keep_settings(path: Path, settings: Mapping[str, Any], holds: str) -> None:

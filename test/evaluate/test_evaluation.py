@@ -138,7 +138,8 @@ def test_an_environment_that_cannot_be_opened_ends_with_its_reason(tmp_path: Pat
 
 
 def evaluation(folder: Path, seeds: range, noise: bool = False) -> Evaluation:
-    return Evaluation(folder, ("a", "b"), seeds, {"noise": noise, "planner": "colour"}, "stvla evaluate")
+    episodes = tuple(EpisodeSpec(task, seed) for seed in seeds for task in ("a", "b"))
+    return Evaluation(folder, episodes, {"noise": noise, "planner": "colour"}, "stvla evaluate")
 
 
 def test_an_evaluation_is_taken_up_where_it_ended(tmp_path: Path) -> None:

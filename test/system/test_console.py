@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import stalls
-from system.robot_harness import STILL_RAD_S, StackHarness
+from system.robot_harness import SLACK, STILL_RAD_S, StackHarness
 
 from stvla_ros.console.session import Code
 from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
@@ -22,8 +22,8 @@ from stvla_ros.ros.graph import GraphOptions
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
 
-SLACK = {
-    **{f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "planner", "guidance", "policy")},
+MORE_SLACK = {
+    **SLACK,
     **{f"{node}.camera.max_age_s": "5.0" for node in ("executor", "planner", "guidance")},
     "task.heartbeat_timeout_s": "10.0",
     "executor.safety.heartbeat_timeout_s": "5.0",
@@ -36,7 +36,7 @@ class ConsoleHarness(StackHarness):
     """The stack, the console's node in this process, and two people at it."""
 
     def __init__(self, folder):
-        super().__init__(GraphOptions(mode="composed", overrides=SLACK))
+        super().__init__(GraphOptions(mode="composed", overrides=MORE_SLACK))
         self.audit = folder / "audit.jsonl"
         self.arguments = ("--ros-args", "-p", "console:port:=0", "-p", f"console:audit:={self.audit}")
 

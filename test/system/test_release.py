@@ -7,7 +7,7 @@ import time
 
 import pytest
 from stvla_msgs.msg import TaskState as TaskStateMsg
-from system.robot_harness import StackHarness
+from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros import cli
 from stvla_ros.commands.exit_codes import of_outcome
@@ -15,9 +15,6 @@ from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.client import run_goal
 from stvla_ros.ros.graph import GraphOptions
-
-SLACK = {f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "planner", "guidance", "policy")}
-"""A loaded test machine must not look like a robot that fell silent: that is not on trial here."""
 
 
 class Carrying(StackHarness):

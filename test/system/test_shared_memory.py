@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +17,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from stvla_msgs.msg import Heartbeat
 
+from stvla_ros.doctor.middleware import udp_sockets
 from stvla_ros.ros import qos
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.graph import middleware_profile
@@ -166,16 +166,10 @@ def test_what_a_full_socket_lost_comes_with_the_next_heartbeat(hearer):
 
 def waiting(pid):
     """{port: bytes not read yet} of a process's UDP sockets (Linux)."""
-    sockets = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with suppress(OSError):
-            sockets.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    found = {}
-    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
-        _, local, _, _, queues, _, _, _, _, inode, *_ = line.split()
-        if f"socket:[{inode}]" in sockets:
-            found[int(local.split(":")[1], 16)] = int(queues.split(":")[1], 16)
-    return found
+    return {
+        int(local.rpartition(":")[2], 16): int(queues.rpartition(":")[2], 16)
+        for _, local, _, _, queues, *_ in udp_sockets(pid)
+    }
 
 
 def mine(pid):

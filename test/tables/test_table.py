@@ -14,7 +14,7 @@ from odd_seeds import OddSeeds
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
-from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
+from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.policy.checkpoint.policy_file import BOUNDS, PolicyFile
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.tables.failures import CLASSES, failure
@@ -229,6 +229,6 @@ def test_distractors_are_part_of_a_scene(tmp_path: Path) -> None:
     made = replace(record("NO_IK", False), task="pick_place", seed=3, distractors=8)
     made.write(tmp_path)
     assert read_record(tmp_path / scene.file_name).scene == scene
-    evaluation = ChosenEvaluation.of(tmp_path, [scene, EpisodeSpec("pick_place", 3)], {}, "stvla evaluate")
+    evaluation = Evaluation(tmp_path, (scene, EpisodeSpec("pick_place", 3)), {}, "stvla evaluate")
     assert evaluation.episodes[0] == scene
     assert evaluation.failures([made])[0]["rerun"].endswith("--seed0 3 --episodes 1 --distractors 8")

@@ -30,7 +30,7 @@ from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.description.robot import SIMULATED
 from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
-from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
+from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.stack import PARTS, plain, read_settings
@@ -126,8 +126,8 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
         else first_seeds(task, arguments.split, count, first)
         for task in tasks
     }
-    chosen = [EpisodeSpec(task, seeds[task][i], arguments.distractors) for i in range(count) for task in tasks]
-    return ChosenEvaluation.of(folder, chosen, settings, _command(arguments))
+    episodes = (EpisodeSpec(task, seeds[task][i], arguments.distractors) for i in range(count) for task in tasks)
+    return Evaluation(folder, tuple(episodes), settings, _command(arguments))
 
 
 def _remarks(arguments: Namespace) -> str:

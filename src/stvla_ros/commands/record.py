@@ -56,13 +56,13 @@ def _values(arguments: Namespace) -> dict[str, str]:
     return {**values, **goals, **root, **kind}
 
 
-def wait(recorder: subprocess.Popen[bytes]) -> int:
+def wait(node: subprocess.Popen[bytes]) -> int:
     """The exit code of a node. Ctrl-C reaches both processes; another signal to this one is passed on."""
     try:
-        return recorder.wait()
+        return node.wait()
     except KeyboardInterrupt:
-        recorder.terminate()
-        return recorder.wait()
+        node.terminate()
+        return node.wait()
 
 
 def _print_topics(file: Path, changes: Mapping[str, str]) -> int:

@@ -184,15 +184,8 @@ def check_sockets(processes: Iterable[RosProcess], folder: Path = Path("/proc"))
 
 def lost_per_s(pid: int, folder: Path = Path("/proc")) -> float:
     """Datagrams that were dropped at a process's UDP sockets, per second since its start; 0 if that cannot be read."""
-    sockets, dropped = set(), 0
     try:
-        for file in (folder / str(pid) / "fd").iterdir():
-            with suppress(OSError):
-                sockets.add(os.readlink(file))
-        for table in ("udp", "udp6"):
-            for line in (folder / "net" / table).read_text().splitlines()[1:]:
-                words = line.split()
-                dropped += int(words[-1]) * (f"socket:[{words[9]}]" in sockets)
+        dropped = sum(int(words[-1]) for words in udp_sockets(pid, folder))
         started = int((folder / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf(
             "SC_CLK_TCK"
         )
@@ -200,6 +193,19 @@ def lost_per_s(pid: int, folder: Path = Path("/proc")) -> float:
     except OSError:  # it has ended, or is somebody else's
         return 0.0
     return dropped / max(age_s, 1.0)
+
+
+def udp_sockets(pid: int, folder: Path = Path("/proc")) -> Iterator[list[str]]:
+    """The words of the kernel's tables about each UDP socket of a process (Linux, proc(5)). Raises OSError."""
+    sockets = set()
+    for file in (folder / str(pid) / "fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            sockets.add(os.readlink(file))
+    for table in ("udp", "udp6"):
+        for line in (folder / "net" / table).read_text().splitlines()[1:]:
+            words = line.split()
+            if f"socket:[{words[9]}]" in sockets:
+                yield words
 
 
 _OUR_NODES = ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task", "composed", "record")

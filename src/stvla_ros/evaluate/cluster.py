@@ -7,7 +7,6 @@ worker compares these with what the command has before its first episode.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import signal
@@ -23,9 +22,12 @@ from uuid import uuid4
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.workers import THREADS, TRIES, Environment, EnvironmentSetup, Todo, run_one
+from stvla_ros.files import digest
 from stvla_ros.versions import versions
 
 PACKAGE = Path(__file__).parents[1]
+SUFFIXES = (".py", ".safetensors")
+"""Of what our package runs on."""
 
 PATIENCE_S = 5.0
 """At the end, for workers to finish what they do and to close their environments, before they are killed."""
@@ -83,7 +85,7 @@ class Premises:
     def here(cls, settings: Mapping[str, Any]) -> Premises:
         """Those of this process, for episodes with these plain settings."""
         files = {path: digest(path) for path in dict.fromkeys(_files(settings))}
-        return cls(versions(), digest(PACKAGE), Path.cwd(), files)
+        return cls(versions(), digest(PACKAGE, SUFFIXES), Path.cwd(), files)
 
     def check(self) -> None:
         """Compare with what this process has; relative paths mean the command's from now on.
@@ -98,7 +100,7 @@ class Premises:
             for name in sorted({*found, *self.versions})
             if found.get(name) != self.versions.get(name)
         ]
-        if not differing and digest(PACKAGE) != self.code:
+        if not differing and digest(PACKAGE, SUFFIXES) != self.code:
             differing = ["other sources or weights"]
         if differing:
             raise ConfigError(
@@ -122,19 +124,6 @@ class Premises:
                 f"{host}: {self.folder / self.mark.parent} is not the folder that the command writes to: choose an --output "
                 "on a filesystem that all nodes share."
             )
-
-
-def digest(path: Path) -> str:
-    """SHA-256 over a file, or over names and contents of all files below a folder; of our package, what it runs on."""
-    total = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if path == PACKAGE and file.suffix not in (".py", ".safetensors"):
-            continue
-        total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as opened:
-            total.update(hashlib.file_digest(opened, "sha256").digest())
-    return total.hexdigest()
 
 
 def _files(value: Any) -> Iterator[Path]:

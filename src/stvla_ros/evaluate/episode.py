@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
@@ -85,8 +85,10 @@ class EpisodeRecord:
 
 def defect(episode: EpisodeSpec, sentence: str) -> EpisodeRecord:
     """The record of an episode that a defect of this software ended."""
-    nothing = EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
-    return replace(nothing, distractors=episode.distractors)
+    code, unjudged = OutcomeCode.INTERNAL.name, "not judged"
+    return EpisodeRecord(
+        episode.task, episode.seed, "", code, sentence, False, unjudged, distractors=episode.distractors
+    )
 
 
 def read_record(path: Path) -> EpisodeRecord:

@@ -24,22 +24,26 @@ class Evaluation:
 
     Attributes:
         folder: Output; made if missing.
-        tasks: Task names.
-        seeds: One scene per task and seed.
+        episodes: All scenes, done or not, each once, in the order in which they run; at least one.
         settings: Everything that changes results; all episodes of a folder have the same.
         rerun: Command line that repeats episodes with these settings; tasks and seeds are appended.
     """
 
     folder: Path
-    tasks: tuple[str, ...]
-    seeds: range
+    episodes: tuple[EpisodeSpec, ...]
     settings: Mapping[str, Any]
     rerun: str
 
     @property
-    def episodes(self) -> list[EpisodeSpec]:
-        """All of them, done or not."""
-        return [EpisodeSpec(task, seed) for seed in self.seeds for task in self.tasks]
+    def tasks(self) -> tuple[str, ...]:
+        """Task names, in the order of their first episodes."""
+        return tuple(dict.fromkeys(episode.task for episode in self.episodes))
+
+    @property
+    def seeds(self) -> range:
+        """From the smallest seed to the largest; not every task has all of them."""
+        seeds = [episode.seed for episode in self.episodes]
+        return range(min(seeds), max(seeds) + 1)
 
     def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
         """Create or check the folder.
@@ -52,9 +56,9 @@ class Evaluation:
         """
         self._records.mkdir(parents=True, exist_ok=True)
         keep_settings(self.folder / "settings.json", self.settings, "episodes run")
-        episodes = self.episodes
-        done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
-        return list(done.values()), [e for e in episodes if e not in done]
+        places = {episode: self._records / episode.file_name for episode in self.episodes}
+        done = {episode: read_record(place) for episode, place in places.items() if place.exists()}
+        return list(done.values()), [episode for episode in self.episodes if episode not in done]
 
     def run(
         self,
@@ -114,31 +118,6 @@ class Evaluation:
                     f"{f['task']} {f['seed']}: {f['outcome']}: {f['sentence']} ({f['detail']})\n    {f['rerun']}\n"
                 )
         return reports
-
-
-@dataclass(frozen=True)
-class ChosenEvaluation(Evaluation):
-    """Runs only some scenes, different ones for each task.
-
-    Attributes:
-        chosen: In the order in which they run.
-    """
-
-    chosen: tuple[EpisodeSpec, ...]
-
-    @classmethod
-    def of(
-        cls, folder: Path, chosen: Sequence[EpisodeSpec], settings: Mapping[str, Any], rerun: str
-    ) -> ChosenEvaluation:
-        """The evaluation of these scenes."""
-        seeds = [scene.seed for scene in chosen]
-        tasks = tuple(dict.fromkeys(scene.task for scene in chosen))
-        return cls(folder, tasks, range(min(seeds), max(seeds) + 1), settings, rerun, tuple(chosen))
-
-    @property
-    def episodes(self) -> list[EpisodeSpec]:
-        """See :attr:`Evaluation.episodes`."""
-        return list(self.chosen)
 
 
 def _distractors(record: EpisodeRecord) -> str:

@@ -146,7 +146,7 @@ class ConsoleFeed:
         self._overlay: tuple[Image, Arrival] | None = None
         self._markers: dict[str, Marker] = {}
         self._boxes: list[Marker] = []
-        self._changed = self._ending = False
+        self._ending = False
         node.create_subscription(TaskStateMsg, task_state.TOPIC, self._hear_task, qos.LATCHED_NEWEST)
         node.create_subscription(MotionProposalMsg, TOPIC, self._hear_proposal, qos.LATCHED_NEWEST)
         node.create_subscription(StopStateMsg, stop_state.TOPIC, self._hear_stop, qos.LATCHED)

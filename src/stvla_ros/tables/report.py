@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.oracle import NAME as ORACLE
 from stvla_ros.evaluate.report import wilson
 from stvla_ros.files import written
@@ -129,24 +129,21 @@ class Figures:
                     yield stack, group, len(rows), macro_over_trainings([self.results(r, group) for r in rows])
 
 
-def figures(table: Table, scenes: int) -> Figures:
-    """Read the episodes of all rows.
+def figures(table: Table, found: Mapping[Row, Mapping[EpisodeSpec, EpisodeRecord]], scenes: int) -> Figures:
+    """What the episodes of all rows say.
 
     Args:
         table: Prepared.
+        found: The records of each row (:meth:`Table.records`).
         scenes: Per cell, at most ``table.limit``.
-
-    Raises:
-        ConfigError: A record is damaged, or weights are those of another row.
     """
     cells: dict[Row, dict[str, Cell]] = {}
     reasons: dict[Row, str] = {}
-    for row in table.protocol.all_rows():
-        records = table.records(row)
+    for row, records in found.items():
         if all(scene in records for column in table.scenes.values() for scene in column):
             cells[row] = {key: cell([records[s] for s in column[:scenes]]) for key, column in table.scenes.items()}
         else:
-            reasons[row] = table.why_not(row)
+            reasons[row] = table.why_not(row, len(records))
     return Figures(table, scenes, cells, reasons)
 
 
@@ -154,13 +151,14 @@ def write(table: Table) -> Figures:
     """Write ``table.json``, ``table.md`` and ``table.png``; the figures of all scenes.
 
     Raises:
-        ConfigError: See :func:`figures`; or a file cannot be written.
+        ConfigError: A record is damaged, or a file cannot be written.
     """
     from stvla_ros.tables.plot import draw
 
     protocol = table.protocol
     counts = [table.limit, *([protocol.first] if 0 < protocol.first < table.limit else [])]
-    every = [figures(table, count) for count in counts]
+    found = {row: table.records(row) for row in protocol.all_rows()}
+    every = [figures(table, found, count) for count in counts]
     content = {
         "protocol": protocol.plain(),
         "limited": None if table.complete else table.limit,

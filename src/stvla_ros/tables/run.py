@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +21,9 @@ from typing import Any
 from stvla_ros.config import ConfigError, closest
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
-from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
+from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.stack import PARTS, StackSettings, plain, read_settings
-from stvla_ros.files import keep_settings
+from stvla_ros.files import digest, keep_settings
 from stvla_ros.rcl_yaml import RclYamlError, read_value
 from stvla_ros.tables.protocol import ARMS, SHIPPED, Protocol, Row
 from stvla_ros.tables.scenes import scenes_of
@@ -123,16 +122,16 @@ class Table:
         chosen = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
         kept = {
             "row": row.name,
-            "weights": {file.name: _sha256(file) for file in files.values()},
+            "weights": {file.name: digest(file) for file in files.values()},
             **plain(self._settings(row, {name: file.name for name, file in files.items()})),
         }
         rerun = shlex.join(["stvla", "evaluate", "--film", "all", *noise, *backends, *chosen])
         return ReadyRow(self._settings(row, {name: str(file) for name, file in files.items()}), kept, rerun)
 
-    def evaluation(self, row: Row, ready: ReadyRow) -> tuple[ChosenEvaluation, CellEnvironmentSetup]:
+    def evaluation(self, row: Row, ready: ReadyRow) -> tuple[Evaluation, CellEnvironmentSetup]:
         """The evaluation of a row: all columns scene by scene, so that what is done is alike in all of them."""
         scenes = [column[i] for i in range(self.limit) for column in self.scenes.values()]
-        evaluation = ChosenEvaluation.of(self._row_folder(row), list(dict.fromkeys(scenes)), ready.kept, ready.rerun)
+        evaluation = Evaluation(self._row_folder(row), tuple(dict.fromkeys(scenes)), ready.kept, ready.rerun)
         return evaluation, CellEnvironmentSetup(ready.settings)
 
     def run(self, do: Callable[[Row, Evaluation, CellEnvironmentSetup], None], after: Callable[[], None]) -> None:
@@ -163,9 +162,9 @@ class Table:
         scenes = dict.fromkeys(scene for column in self.scenes.values() for scene in column)
         return {s: read_record(folder / s.file_name) for s in scenes if (folder / s.file_name).exists()}
 
-    def why_not(self, row: Row) -> str:
-        """Why a row has no complete results."""
-        done, wanted = len(self.records(row)), len(dict.fromkeys(s for column in self.scenes.values() for s in column))
+    def why_not(self, row: Row, done: int) -> str:
+        """Why a row has no complete results, only so many scenes."""
+        wanted = len(dict.fromkeys(s for column in self.scenes.values() for s in column))
         if done:
             return f"only {done} of {wanted} scenes are done: the same command goes on"
         if missing := self.missing(row):
@@ -229,15 +228,3 @@ def _check_policy(row: Row, files: Mapping[str, Path]) -> None:
             f"{file}: wanted a {row.policy} policy trained with guidance '{wanted}' for the row {row.name}, found "
             f"{BACKEND[found.network.denoiser]} with '{found.guidance}'."
         )
-
-
-def _sha256(path: Path) -> str:
-    """Of a file, or of all files of a folder with their names."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        digest.update(b"" if file == path else f"{file.relative_to(path)}\0".encode())
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()

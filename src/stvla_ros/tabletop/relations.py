@@ -144,9 +144,10 @@ class _Footprint:
         """Distance of the outlines [m]; 0 where they overlap."""
         if self.overlap(other) > 0.0:
             return 0.0
-        corners = [(a, b) for a, b in ((self, other), (other, self))]
         distances = [
-            -cv2.pointPolygonTest(b.outline, (float(x), float(y)), True) for a, b in corners for x, y in a.outline
+            -cv2.pointPolygonTest(b.outline, (float(x), float(y)), True)
+            for a, b in ((self, other), (other, self))
+            for x, y in a.outline
         ]
         return max(float(min(distances)), 0.0)
 

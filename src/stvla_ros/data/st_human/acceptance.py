@@ -47,14 +47,14 @@ class Plan:
 
 def acceptance(sample: int, allowed: int, batch: int | None, good: float) -> float:
     """Pr(at most ``allowed`` defective episodes in the sample) for a batch with this share of good ones."""
+    return _chance(sample, allowed, batch, 1.0 - good if batch is None else math.ceil(batch * (1.0 - good) - 1e-9))
+
+
+def _chance(sample: int, allowed: int, batch: int | None, defective: float) -> float:
+    """The same for a number of defective episodes in the batch, or their share in a very large one."""
     if batch is None:
-        return float(stats.binom.cdf(allowed, sample, 1.0 - good))
-    defective = _defective(batch, good)
+        return float(stats.binom.cdf(allowed, sample, defective))
     return float(stats.hypergeom.cdf(allowed, batch, defective, sample))
-
-
-def _defective(batch: int, good: float) -> int:
-    return math.ceil(batch * (1.0 - good) - 1e-9)
 
 
 def make_plan(
@@ -102,19 +102,14 @@ def make_plan(
 
 def _sample(batch: int | None, wanted: float, confidence: float, allowed: int) -> int | None:
     """The smallest sample by which the best of the bad batches is accepted with at most 1 - confidence."""
-
-    def passes(sample: int) -> float:
-        if batch is None:
-            return float(stats.binom.cdf(allowed, sample, 1.0 - wanted))
-        return float(stats.hypergeom.cdf(allowed, batch, bad, sample))
-
-    bad = math.floor(batch * (1.0 - wanted) + 1e-9) + 1 if batch is not None else 0  # one too many
+    bad = 1.0 - wanted if batch is None else math.floor(batch * (1.0 - wanted) + 1e-9) + 1  # one too many
     low, high = allowed + 1, batch if batch is not None else 10**7
-    if (batch is not None and bad > batch) or low > high or passes(high) > 1.0 - confidence:
+    if (batch is not None and bad > batch) or low > high or _chance(high, allowed, batch, bad) > 1.0 - confidence:
         return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if passes(middle) <= 1.0 - confidence else (middle + 1, high)
+        proves = _chance(middle, allowed, batch, bad) <= 1.0 - confidence
+        low, high = (low, middle) if proves else (middle + 1, high)
     return low
 
 
