@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sim.motions import downward, inverse, square_yaw, straight
 
+from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -130,6 +131,24 @@ def test_a_cancel_brings_the_arm_to_rest(cell: Cell, robot: SimRobot, share: flo
     cell.advance(1.0)
     assert np.abs(robot.state().q_rad - stopped.q_rad).max() < 0.01, "it moves afterwards"
     assert not cell.moving
+
+
+def test_a_cancelled_motion_is_at_rest_only_when_the_arm_is(cell: Cell) -> None:
+    """Not already when its reference is."""
+    path = straight(HOME_Q_RAD, AWAY)
+    speeds = []
+    for share in np.linspace(0.05, 0.95, 19):
+        cell.reset("pick_place", 3)
+        goal = cell.follow(path)
+        cell.advance(float(share * path.t_s[-1]))
+        cell.cancel()
+        while cell.moving:
+            cell.step()
+        assert goal.at_rest
+        speeds.append(np.abs(cell.state().dq_rad_s).max())
+        cell.advance(0.05)
+        speeds.append(np.abs(cell.state().dq_rad_s).max())
+    assert max(speeds) < STILL_RAD_S
 
 
 def _cancel_at(cell: Cell, time_ns: int, token: CancelToken) -> None:

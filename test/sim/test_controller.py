@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sim.motions import straight
 
+from stvla_ros.description.braking import CREEP_S, STILL_S
 from stvla_ros.description.panda import A_MAX_RAD_S2, HOME_Q_RAD, J_MAX_RAD_S3, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.controller import (
@@ -141,6 +142,25 @@ def test_contact_force_aborts_as_reflex_and_lets_go(controller: TrajectoryContro
     drive(controller, goal, measured=lambda _, q: q - 0.05, force_n=lambda t: 200.0 if t > 0.5 else 0.0)
     assert goal.code is OutcomeCode.REFLEX
     assert "contact force" in goal.reason
+
+
+def test_a_stop_waits_for_an_arm_that_sways_and_ends_with_one_that_never_rests(
+    controller: TrajectoryController,
+) -> None:
+    for sways_s, rest_s in ((0.0, STILL_S), (0.15, 0.15 + STILL_S), (60.0, CREEP_S)):
+        goal = controller.start(straight(HOME_Q_RAD, FAR), 0.0)
+        t, stopped_s = 0.0, None
+        while not goal.at_rest:
+            t += DT
+            q, dq = controller.sample(t)
+            if t >= 0.5:
+                controller.cancel(t)
+                stopped_s = t if stopped_s is None and not dq.any() else stopped_s
+            sways = stopped_s is not None and t < stopped_s + sways_s
+            controller.observe(t, q, dq + (0.02 if sways else 0.0), 0.0, DT)
+        assert stopped_s is not None
+        assert t - stopped_s == pytest.approx(rest_s, abs=0.01)
+        controller = TrajectoryController(ControllerConfig(), HOME_Q_RAD)
 
 
 def test_a_short_knock_is_no_reflex(controller: TrajectoryController) -> None:

@@ -20,6 +20,7 @@ from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 from system.conftest import Spinner
 from system.processes import Logs, Process, own_domain
 
+from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval
 from stvla_ros.ros import convert
@@ -30,8 +31,6 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.up import Stack
 from stvla_ros.types import Keypose
-
-STILL_RAD_S = 0.01
 
 
 def keypose(x, y, z, gripper_open=True, may_collide=False):

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import stalls
-from system.robot_harness import SLACK, STILL_RAD_S, StackHarness
+from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros.console.session import Code
 from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
+from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Status
 from stvla_ros.nodes.console import ConsoleNode

@@ -9,8 +9,9 @@ import stalls
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from system.conftest import Process
-from system.robot_harness import STILL_RAD_S, StackHarness
+from system.robot_harness import StackHarness
 
+from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.ros import qos

@@ -9,6 +9,14 @@ from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.types import F64
 
+STILL_RAD_S = 0.01
+"""An arm stands still while every joint is measured slower than this: the default ``stopped_velocity_tolerance`` of
+ros2_control's JointTrajectoryController."""
+
+STILL_S, CREEP_S = 0.02, 0.3
+"""A stop is over when the arm has stood still for so long, as a servo may swing back; at most so long after the end of
+the commanded stop."""
+
 
 def fastest_stop(q_rad: F64, dq_rad_s: F64, ddq_rad_s2: F64, limits: ArmLimits, share: float = 1.0) -> Trajectory:
     """Fastest stop within the arm's acceleration and jerk limits; on the line of motion where that is possible.

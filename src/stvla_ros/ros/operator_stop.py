@@ -27,6 +27,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from stvla_ros.config import build, read_parameters
+from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
 from stvla_ros.ros.middleware import udp_only
@@ -38,9 +39,8 @@ KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
 AGAIN_S = 0.2
 """Interval of requests to a silent server, and to the controllers while the executor may send them goals."""
 
-STILL_RAD_S = 0.01
 STILL_S = 0.2
-"""The arm stands still when no joint is faster than this over this time, by velocities and by positions."""
+"""The arm stands still when no joint is faster than ``STILL_RAD_S`` over this time, by velocities and by positions."""
 
 STILL_MESSAGES = 5
 APART_S = 0.02

@@ -15,7 +15,7 @@ import numpy as np
 from ruckig import Trajectory
 
 from stvla_ros.config import param
-from stvla_ros.description.braking import fastest_stop
+from stvla_ros.description.braking import CREEP_S, STILL_RAD_S, STILL_S, fastest_stop
 from stvla_ros.description.panda import ARM_JOINTS, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
 from stvla_ros.description.robot import PANDA
 from stvla_ros.errors import OutcomeCode, StageError
@@ -53,7 +53,7 @@ class TrajectoryGoal:
         status: Its status.
         code: Why it was aborted: REFLEX or CONTROLLER_FAILED; CANCELED after a cancel; OK otherwise.
         reason: The same in a sentence.
-        at_rest: The goal has ended and the reference stands still.
+        at_rest: The goal has ended and the arm stands still, or did not within ``CREEP_S``.
     """
 
     path: JointPath
@@ -75,6 +75,7 @@ class TrajectoryController:
         self._start_s = 0.0
         self._offset = np.zeros(7)
         self._stop: Trajectory | None = None
+        self._moved_s = 0.0
         self._force_n = 0.0
         self._q, self._dq, self._ddq = np.array(q_rad), np.zeros(7), np.zeros(7)
 
@@ -119,12 +120,12 @@ class TrajectoryController:
         goal = self._goal
         if goal is not None and not goal.at_rest:
             t = now_s - self._start_s
-            q, dq, self._ddq = self._stopping(goal, t) if self._stop else self._following(goal.path, t)
+            q, dq, self._ddq = self._stopping(self._stop, t) if self._stop else self._following(goal.path, t)
             self._q, self._dq = q, dq
         return self._q, self._dq
 
     def observe(self, now_s: float, q_rad: F64, dq_rad_s: F64, force_n: float, dt_s: float) -> None:
-        """Compare measured and commanded positions; ends the goal when it is reached or lost.
+        """Compare measured and commanded motion; ends the goal when it is reached or lost, a stop at standstill.
 
         Args:
             now_s: Time of the measurement.
@@ -134,7 +135,13 @@ class TrajectoryController:
             dt_s: Time since the last call.
         """
         goal = self._goal
-        if goal is None or goal.status is not TrajectoryStatus.ACTIVE:
+        if goal is None or goal.at_rest:
+            return
+        speed = float(np.abs(dq_rad_s).max())
+        self._moved_s = now_s if speed >= STILL_RAD_S else self._moved_s
+        if self._stop is not None:
+            over_s = now_s - self._start_s - self._stop.duration
+            goal.at_rest = over_s >= 0.0 and (now_s - self._moved_s >= STILL_S or over_s > CREEP_S)
             return
         self._force_n += (force_n - self._force_n) * min(1.0, dt_s / max(self.config.reflex_filter_s, dt_s))
         error = np.abs(q_rad - self._q)
@@ -150,7 +157,7 @@ class TrajectoryController:
             excess = error - goal.tolerances.path_rad
             self._abort(OutcomeCode.CONTROLLER_FAILED, f"Path tolerance violated: {_worst(error, excess)}.", now_s)
         elif late_s >= 0.0:
-            self._settle(goal, error, float(np.abs(dq_rad_s).max()), late_s, now_s)
+            self._settle(goal, error, speed, late_s, now_s)
 
     def cancel(self, now_s: float) -> None:
         """Come to a standstill as fast as the limits allow. Nothing happens when no goal is active."""
@@ -191,12 +198,11 @@ class TrajectoryController:
         fade, slope = _fade(t / _BLEND_S)
         return q + fade * self._offset, dq + slope / _BLEND_S * self._offset, ddq
 
-    def _stopping(self, goal: TrajectoryGoal, t: float) -> tuple[F64, F64, F64]:
-        assert self._stop is not None
-        goal.at_rest = t >= self._stop.duration
-        q, dq, ddq = self._stop.at_time(min(t, self._stop.duration))
-        zero = np.zeros(7)
-        return np.array(q), zero if goal.at_rest else np.array(dq), zero if goal.at_rest else np.array(ddq)
+    @staticmethod
+    def _stopping(stop: Trajectory, t: float) -> tuple[F64, F64, F64]:
+        q, dq, ddq = stop.at_time(min(t, stop.duration))
+        moves = float(t < stop.duration)
+        return np.array(q), moves * np.array(dq), moves * np.array(ddq)
 
 
 _BLEND_S = 0.2

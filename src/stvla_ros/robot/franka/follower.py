@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stvla_ros.description.braking import CREEP_S, STILL_RAD_S, STILL_S
 from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.robot.franka.messages import End, Ended, Statistics
 from stvla_ros.robot.franka.motion import CYCLE_S, Brake, Samples
 from stvla_ros.types import F64, TrajectoryTolerances
 
-STILL_RAD_S, STILL_CYCLES = 0.01, 20
-"""Every joint slower than this: standstill. A brake is over when that has lasted so long: a servo may swing back."""
+STILL_CYCLES, CREEP_CYCLES = round(STILL_S / CYCLE_S), round(CREEP_S / CYCLE_S)
 
 SETTLED_RAD_S = 0.02
 """Every joint slower than this at the end of a path, and it is reached."""
-
-CREEP_CYCLES = 300
-"""How long after a brake the measured arm may take to stand still."""
 
 
 class Follower:
