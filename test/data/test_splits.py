@@ -76,3 +76,9 @@ def test_a_longer_name_is_not_also_the_shorter_one_in_it() -> None:
     items = ("jello", "chocolate jello", "soup")
     assert named("Put the chocolate jello in the cupboard, then the soup.", items) == ("chocolate jello", "soup")
     assert not is_unseen("Put the chocolate jello in the cupboard.", items, ("jello",))
+
+
+def test_single_presses_alone() -> None:
+    seeds = list(islice(seeds_of("push_buttons", "train", count_named=1), 20))
+    assert {len(named(make_task("push_buttons", seed).instruction)) for seed in seeds} == {1}
+    assert set(seeds) < set(islice(seeds_of("push_buttons", "train"), 200))

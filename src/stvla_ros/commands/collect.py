@@ -56,6 +56,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="offset into the split's seeds"
     )
+    parser.add_argument(
+        "--named",
+        type=whole(0, 9),
+        default=0,
+        metavar="N",
+        help="only scenes whose instruction names N things, e.g. 1: single presses of push_buttons; default: all",
+    )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
     parser.add_argument(
         "--recoveries",
@@ -98,8 +105,11 @@ def run(arguments: Namespace) -> int:
         return _demonstrations(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings
     tasks = check_tasks(arguments.tasks)
-    kept = plain(settings) | ({"recoveries": arguments.recoveries} if arguments.recoveries else {})
-    collection = Collection(arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, kept)
+    chosen = {"recoveries": arguments.recoveries, "named": arguments.named}
+    kept = plain(settings) | {name: value for name, value in chosen.items() if value}
+    collection = Collection(
+        arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, kept, arguments.named
+    )
     setup = CollectEnvironmentSetup(settings, collection.episodes_folder, arguments.recoveries)
     engine, jobs = engine_of(arguments, kept, collection.folder)
     console = Console()

@@ -43,6 +43,7 @@ class Collection:
         split: One of :data:`stvla_ros.data.splits.SPLITS`.
         first: Offset into the split's range of seeds.
         settings: Everything that changes an episode.
+        named: Only scenes whose instruction names so many things, e.g. single presses of push_buttons; 0: all.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Collection:
     split: str
     first: int
     settings: Mapping[str, Any]
+    named: int = 0
 
     @property
     def episodes_folder(self) -> Path:
@@ -101,7 +103,8 @@ class Collection:
         return content
 
     def _scenes(self, task: str) -> Iterator[Scene]:
-        return (Scene(task, seed) for seed in islice(seeds_of(task, self.split, self.first), TRIES * self.episodes))
+        seeds = seeds_of(task, self.split, self.first, self.named)
+        return (Scene(task, seed) for seed in islice(seeds, TRIES * self.episodes))
 
     def _tried(self, task: str) -> Iterator[EpisodeRecord]:
         """Records in the order of the scenes, until enough of them are successes."""

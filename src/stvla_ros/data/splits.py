@@ -77,23 +77,25 @@ def held_out(task: str, split: str) -> tuple[str, ...]:
     return kind.paper_held_out
 
 
-def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
+def seeds_of(task: str, split: str, first: int = 0, count_named: int = 0) -> Iterator[int]:
     """The seeds of a split, ascending. Lays out each scene without physics or images, a millisecond each.
 
     Args:
         task: Name of the task.
         split: One of :data:`SPLITS`.
         first: Offset into the split's range.
+        count_named: Only scenes whose instruction names so many things; 0: all.
 
     Raises:
         ConfigError: See :func:`held_out`.
     """
     out, names, chosen = held_out(task, split), TASKS[task].names, SPLITS[split]
-    return (
-        seed
-        for seed in chosen.seeds[first:]
-        if is_unseen(make_task(task, seed).instruction, names, out) == chosen.unseen
-    )
+
+    def fits(seed: int) -> bool:
+        words = make_task(task, seed).instruction
+        return is_unseen(words, names, out) == chosen.unseen and count_named in (0, len(named(words, names)))
+
+    return filter(fits, chosen.seeds[first:])
 
 
 def first_seeds(task: str, split: str, count: int, first: int = 0) -> tuple[int, ...]:

@@ -34,11 +34,11 @@ def scenes_of(column: Column, count: int, where: str) -> tuple[EpisodeSpec, ...]
     asked = out if SPLITS[column.split].unseen else tuple(n for n in kind.names if n not in out)
     share, taken = ceil(count / len(asked)), Counter[str]()
     found: list[tuple[int, int, str]] = []
-    for seed in seeds_of(column.task, column.split):
+    for seed in seeds_of(column.task, column.split, count_named=column.named):
         task = make_task(column.task, seed, column.distractors)
         names = named(task.instruction, kind.names)
         name = next((n for n in names if n in asked), "")
-        if name and taken[name] < share and column.named in (0, len(names)):
+        if name and taken[name] < share:
             places = " ".join(f"{o.name} {o.xy_m[0]:.3f} {o.xy_m[1]:.3f}" for o in task.objects)
             found.append((taken[name], seed, f"{task.instruction} {places}"))
             taken[name] += 1
