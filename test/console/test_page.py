@@ -6,6 +6,7 @@ import http.client
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,17 +16,19 @@ import numpy as np
 import pytest
 import stalls
 import viser
-from console.test_session import OPERATE, Console, proposal
+from console.test_session import OPERATE, POINTS, Console, proposal
+from drawn_plans import make_plan
 from viser import _messages
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
+from stvla_ros.console.edit import Drawn
 from stvla_ros.console.page import Page, history, motion, status
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import JOINTS, PATH, RAW, PathView, Views
+from stvla_ros.console.views import DRAWN, JOINTS, PATH, RAW, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
 from stvla_ros.motion.approval import Status
@@ -126,6 +129,38 @@ def test_a_goal_an_approval_and_a_stop_by_clicks(served: Served) -> None:
     wait(lambda: not served.page._browsers)
     assert served.session.shown().operator == "", "a closed page operates no more"
     served.session.close(5.0)
+
+
+def test_a_dragged_waypoint_is_part_of_the_path_that_is_used(served: Served) -> None:
+    plan = make_plan(np.full((8, 2), 500.0), np.zeros(8))  # "p1"
+    served.views.put(DRAWN, Drawn(plan, POINTS))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        write(socket, served.widget("Edit the path"), True)
+        served.session.hear_proposal(replace(proposal("a-0"), plan_id="another"))
+        wait(lambda: browser._edit.value and browser._proposal is not None)
+        time.sleep(3 * pages.TICK_S)
+        assert not browser._scene.edited().size, "the motion that waits is another path's"
+        click(socket, served.widget("Use this path"))
+        served.session.hear_proposal(replace(proposal("a-1"), plan_id="p1"))
+        wait(lambda: browser._scene.edited().size)
+        np.testing.assert_allclose(browser._scene.edited(), POINTS)
+        drag = _messages.TransformControlsUpdateMessage(
+            "/edit/8", (1.0, 0.0, 0.0, 0.0), (0.5, 0.25, 0.35), browser._client.scene._owner_id
+        )
+        send(socket, drag)
+        wait(lambda: np.allclose(browser._scene.edited()[-1], (0.5, 0.25, 0.35)))
+        click(socket, served.widget("Use this path"))
+        wait(lambda: served.stack.answers)
+        ((plan_id, points, _),) = served.stack.paths
+        assert plan_id == "p1"
+        np.testing.assert_allclose(points, [*POINTS[:-1], (0.5, 0.25, 0.35)])
+        click(socket, served.widget("Undo all edits"))
+        wait(lambda: np.allclose(browser._scene.edited(), POINTS))
+        served.session.hear_proposal(replace(proposal("a-1", Status.REFUSED), plan_id="p1"))
+        wait(lambda: not browser._scene.edited().size)
+    assert served.page.trouble == ""
 
 
 def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:

@@ -21,9 +21,10 @@ import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
+from stvla_ros.console.edit import Drawn
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
-from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
 from stvla_ros.types import U8
 
@@ -180,6 +181,7 @@ class _Browser:
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
         self._captions = ""
+        self._editing = ""
         self._picture: U8 | None = None
         if session.role(self._number) is Role.NONE:
             self._ask_who()
@@ -239,6 +241,9 @@ class _Browser:
             approve, refuse = gui.add_button("Approve", color=GREEN), gui.add_button("Refuse", color="orange")
             reason = gui.add_text("Why not", "")
             self._scrub = gui.add_slider("Along the motion", 0.0, 1.0, 0.01, 1.0)
+            self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view")
+            use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused")
+            back = gui.add_button("Undo all edits")
 
         def answer(act: Callable[[int, str], Answer]) -> None:
             seen = self._proposal  # what the person was shown, not what has come meanwhile
@@ -248,6 +253,14 @@ class _Browser:
             answer(partial(self._session.refuse, reason=reason.value))
             reason.value = ""
 
+        def use_path(_: Any) -> None:
+            if not len(points := self._scene.edited()):
+                self._tell(Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits."))
+                return
+            answer(partial(self._session.use_path, points_m=points))
+
+        use.on_click(use_path)
+        back.on_click(lambda _: setattr(self, "_editing", ""))
         approve.on_click(lambda _: answer(self._session.approve))
         refuse.on_click(no)
         self._scrub.on_update(lambda _: self._ghosts())
@@ -319,7 +332,20 @@ class _Browser:
             self._captions = self._ages.content = ages
         if picture is not None and picture is not self._picture:
             self._picture = self._image.image = picture
+        self._place_gizmos()
         self._scene.refresh()
+
+    def _place_gizmos(self) -> None:
+        """While a motion waits and the person edits: at the waypoints of its path."""
+        drawn: Drawn | None = self._views.get(DRAWN)[1]
+        waiting = self._shown.waiting if self._shown is not None else None
+        edits = self._edit.value and drawn is not None and waiting is not None and waiting.plan_id == drawn.plan.plan_id
+        wanted = drawn.plan.plan_id if edits and drawn is not None else ""
+        if not wanted and self._scene.edited().size:
+            self._scene.edit(None)
+        elif drawn is not None and wanted != self._editing:
+            self._scene.edit(drawn.points_m)
+        self._editing = wanted
 
     def _ghosts(self) -> None:
         proposal = self._proposal

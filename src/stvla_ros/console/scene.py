@@ -18,6 +18,8 @@ from stvla_ros.types import F64, I32, JointPath, RobotState
 
 GHOST_ARM, GHOST_GRIPPER = (90, 160, 255), (255, 170, 40)
 KEPT, REMOVED, TUBE = (26, 204, 51), (230, 51, 26), (51, 204, 102)
+EDITED = (255, 90, 220)
+GIZMO_M = 0.06
 GHOST_OPACITY, TUBE_OPACITY = 0.35, 0.15
 MOVED_RAD, MOVED_M = 1e-3, 5e-4
 """The arm is drawn anew when a joint or the fingers have moved by more."""
@@ -85,6 +87,8 @@ class Scene:
             self._robot[link] = scene.add_frame(f"/robot/{link}", show_axes=False)
             for number, (vertices, faces, colour) in enumerate(_visual(link)):
                 scene.add_mesh_simple(f"/robot/{link}/{number}", vertices, faces, color=colour, flat_shading=True)
+        self._gizmos: list[Any] = []
+        self._line: F64 | None = None
         self._arm = {link: self._ghost(f"/ghost_arm/{link}", link, GHOST_ARM) for link in hull_meshes()}
         self._gripper = {link: self._ghost(f"/ghost_gripper/{link}", link, GHOST_GRIPPER) for link in HAND}
 
@@ -115,6 +119,7 @@ class Scene:
         if state is not None and (self._drawn is None or _moved(state, self._drawn)):
             self._drawn = state
             _place(self._robot, link_poses(state.q_rad, state.gripper_m))
+        self._edit_line()
         for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes)):
             number, value = self._views.get(name)
             if value is not None and name not in self._hidden and self._seen.get(name) != number:
@@ -143,6 +148,29 @@ class Scene:
                 f"/boxes/{number}", KEPT if kept else REMOVED, tuple(size), wireframe=True, position=centre,
                 cast_shadow=False, receive_shadow=False,
             )  # fmt: skip
+
+    def edit(self, points_m: F64 | None) -> None:
+        """Let a person drag waypoints (N, 3), from these places on; None: no more."""
+        self._scene.remove_by_name("/edit")
+        self._line = None
+        self._gizmos = [
+            self._scene.add_transform_controls(
+                f"/edit/{number}", GIZMO_M, disable_rotations=True, depth_test=False, position=point
+            )
+            for number, point in enumerate(() if points_m is None else points_m, 1)
+        ]
+
+    def edited(self) -> F64:
+        """(N, 3) where the waypoints were dragged to; (0, 3) while nothing is edited."""
+        return np.array([gizmo.position for gizmo in self._gizmos], float).reshape(-1, 3)
+
+    def _edit_line(self) -> None:
+        """The line through the gizmos follows them."""
+        points = self.edited()
+        if len(points) and (self._line is None or not np.array_equal(points, self._line)):
+            self._line = points
+            ends = np.stack([points[:-1], points[1:]], 1)
+            self._scene.add_line_segments("/edit/line", ends, EDITED, thickness=3.0, thickness_units="screen")
 
     def propose(self, proposal: Proposal | None, fraction: float = 1.0) -> None:
         """Show a proposed motion as ghosts, the arm after a share of it; None hides them."""

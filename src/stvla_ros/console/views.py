@@ -14,6 +14,8 @@ OLD_S = 1.0
 """Whoever looks at something older than this is told so."""
 
 RAW, GUIDED, JOINTS, CLOUD, PATH, BOXES = "camera", "guided", "joints", "cloud", "path", "boxes"
+DRAWN = "drawn"
+"""The newest plan with its waypoints in space: :class:`stvla_ros.console.edit.Drawn`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,9 @@ class ConsoleNode(StageNode[ConsoleConfig]):
         config = self.config
         access = Access(config.host, config.tokens)
         self._audit, self._views = AuditLog(Path(config.audit).expanduser()), Views()
-        self._stack = ConsoleStack(self, config.robot, self._tell)
+        self._stack = ConsoleStack(
+            self, config.robot, self._tell, lambda plan_id, points: self._feed.draw(plan_id, points)
+        )
         self.session = Session(self._stack, access, self._audit, Approval(config.mode))
         self._feed = ConsoleFeed(self, config.robot, config.camera, config.joint_states, self.session, self._views)
         self._page = Page(self.session, access, self._views, config.host, config.port, self._feed.offers)

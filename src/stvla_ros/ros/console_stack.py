@@ -14,31 +14,37 @@ from sensor_msgs.msg import Image
 from stvla_msgs.msg import MotionProposal as MotionProposalMsg
 from stvla_msgs.msg import StopState as StopStateMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
-from stvla_msgs.srv import ApproveMotion
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
+from stvla_msgs.srv import ApproveMotion, UsePath
 from visualization_msgs.msg import Marker, MarkerArray
 
+from stvla_ros.console.edit import Drawn, drawn_through, place
 from stvla_ros.console.offers import goals, objects_seen
 from stvla_ros.console.session import Session
-from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, PATH, RAW, Boxes, Cloud, PathView, Views
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, PATH, RAW, Boxes, Cloud, PathView, Views
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import CancelToken, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval
 from stvla_ros.pipeline import Progress
 from stvla_ros.ros import qos, stop_state, task_state
 from stvla_ros.ros.approval_client import ANSWER_S
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
 from stvla_ros.ros.client import run_goal
-from stvla_ros.ros.convert import image_to_rgb, time_to_ns
+from stvla_ros.ros.convert import image_to_rgb, plan_from_msg, plan_to_msg, raise_unless_ok, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import Arrival, now
 from stvla_ros.ros.operator_stop import ArmStop, StopResult, release_arm
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.service_client import call
 from stvla_ros.ros.task_state import state_from_msg
-from stvla_ros.types import Outcome
+from stvla_ros.types import F64, Camera, Outcome, TracePlan
 from stvla_ros.view.rerun_log import decimated
 
-CONNECT_S, STOP_S = 5.0, 5.0
+CONNECT_S, STOP_S, PATH_S = 5.0, 5.0, 15.0
+PATH_TRIES = 3
+"""A path is sent so often when guidance lacks the image that it was drawn on: images are sent best effort."""
+
 TICK_S = 0.05
 PICTURE_S = 0.2
 """Pictures and clouds are decoded at most this often."""
@@ -90,9 +96,14 @@ class ConsoleStack:
         node: Spins in a thread of its own.
         robot: Whose controllers a stop cancels.
         tell: News of a stop.
+        draw: The plan of this id through other points (8, 3), on the newest image; raises StageError.
     """
 
-    def __init__(self, node: Node, robot: RobotConfig, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: Node, robot: RobotConfig, tell: Callable[[str], None], draw: Callable[[str, F64], TracePlan]
+    ) -> None:
+        self._draw = draw
+        self._use_path = node.create_client(UsePath, "stvla/use_path")
         self._approve = node.create_client(ApproveMotion, SERVICE)
         self.button = StopButton(robot, tell)
 
@@ -108,6 +119,19 @@ class ConsoleStack:
         if not self._approve.wait_for_service(CONNECT_S) or (done := call(self._approve, request, ANSWER_S)) is None:
             raise ConnectionError("The executor did not take the answer in time: the motion goes on waiting.")
         return bool(done.success), str(done.message)
+
+    def use_path(self, plan_id: str, points_m: F64, who: str) -> None:
+        """The task node's word on a person's path. Raises StageError, ConnectionError."""
+        for left in reversed(range(PATH_TRIES)):
+            request = UsePath.Request(plan=plan_to_msg(self._draw(plan_id, points_m)), who=who)
+            if (
+                not self._use_path.wait_for_service(CONNECT_S)
+                or (done := call(self._use_path, request, PATH_S)) is None
+            ):
+                raise ConnectionError("The task node did not take the path in time: the motion goes on waiting.")
+            if left == 0 or done.outcome.code != OutcomeCode.STALE_IMAGE:  # guidance may have missed that image
+                break
+        raise_unless_ok(done.outcome)
 
     def stop(self) -> None:
         """Press the button."""
@@ -146,7 +170,12 @@ class ConsoleFeed:
         self._overlay: tuple[Image, Arrival] | None = None
         self._markers: dict[str, Marker] = {}
         self._boxes: list[Marker] = []
+        self._plan: TracePlan | None = None
+        self._trace: Trace3dMsg | None = None
+        self._placed = ""
         self._ending = False
+        node.create_subscription(TracePlanMsg, "stvla/plan", self._hear_plan, qos.LATCHED)
+        node.create_subscription(Trace3dMsg, "stvla/trace", self._hear_trace, qos.LATCHED)
         node.create_subscription(TaskStateMsg, task_state.TOPIC, self._hear_task, qos.LATCHED_NEWEST)
         node.create_subscription(MotionProposalMsg, TOPIC, self._hear_proposal, qos.LATCHED_NEWEST)
         node.create_subscription(StopStateMsg, stop_state.TOPIC, self._hear_stop, qos.LATCHED)
@@ -167,6 +196,30 @@ class ConsoleFeed:
         if state.stamp_ns > self._stop.stamp_ns:
             self._stop = state
             self._session.hear_stopped(state.stopped, state.sentence())
+
+    def _hear_plan(self, message: TracePlanMsg) -> None:
+        with suppress(ValueError):  # of another version
+            self._plan = plan_from_msg(message)
+
+    def _hear_trace(self, message: Trace3dMsg) -> None:
+        self._trace = message
+
+    def _place(self, camera: Camera) -> None:
+        """Where the newest plan's waypoints are, once it is lifted."""
+        plan, trace = self._plan, self._trace
+        if plan is not None and trace is not None and trace.points and plan.plan_id == trace.plan_id != self._placed:
+            self._placed = plan.plan_id
+            start = trace.points[0]
+            self._views.put(DRAWN, place(plan, np.array([start.x, start.y, start.z]), camera))
+
+    def draw(self, plan_id: str, points_m: F64) -> TracePlan:
+        """A plan through other points, on the newest image. Raises StageError INVALID_GOAL, STALE_IMAGE."""
+        drawn: Drawn | None = self._views.get(DRAWN)[1]
+        if drawn is None or drawn.plan.plan_id != plan_id:
+            raise StageError(
+                OutcomeCode.INVALID_GOAL, "The path that you edited is not the one that waits: edit it again."
+            )
+        return drawn_through(drawn.plan, points_m, self._frames.wait(0, CancelToken(), 0.0))
 
     def _hear_overlay(self, message: Image) -> None:
         self._overlay = message, Arrival(time_to_ns(message.header.stamp), now(self._node))
@@ -201,6 +254,7 @@ class ConsoleFeed:
                     frame, age_s = self._frames.wait(0, CancelToken(), 0.0), self._frames.age_s()
                     seen_ns = frame.stamp_ns
                     self._views.put(RAW, frame.rgb, age_s)
+                    self._place(frame.camera)
                     self._views.put(CLOUD, Cloud(*decimated(frame)), age_s)
             if self._overlay is not None and self._overlay is not overlay:
                 due, overlay = time.monotonic() + PICTURE_S, self._overlay
