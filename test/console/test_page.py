@@ -25,10 +25,10 @@ from websockets.sync.client import ClientConnection, connect
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
 from stvla_ros.console.edit import Drawn
-from stvla_ros.console.page import Page, history, motion, status
+from stvla_ros.console.page import Page, history, motion, reply, status
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import DRAWN, JOINTS, PATH, RAW, PathView, Views
+from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, PATH, PLAN, RAW, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
 from stvla_ros.motion.approval import Status
@@ -247,6 +247,22 @@ def test_pictures_and_arm_are_drawn(served: Served) -> None:
         tool = state.T_base_tcp
         wait(lambda: np.allclose(hand.position, tool[:3, 3] - TCP_OFFSET_M * tool[:3, 2], atol=1e-6))
         wait(lambda: browser._client.scene.get_handle_by_name("/path") is not None)
+    assert served.page.trouble == ""
+
+
+def test_the_planners_reply_and_the_timings_are_shown(served: Served) -> None:
+    plan = replace(make_plan(np.full((8, 2), 500.0), np.zeros(8)), raw_reply="<think>left of the plate</think>")
+    served.views.put(PLAN, plan)
+    served.views.put(LATENCIES, {"planning": 1.25})
+    with served.browser():
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: "&lt;think&gt;left of the plate" in browser._reply.content)
+        assert "pick up the red block" in browser._reply.content
+        wait(lambda: "<td>planning</td>" in browser._timings.content)
+        assert "1.2 s" in browser._timings.content
+    assert "the task is finished" in reply(replace(plan, finished=True))
+    assert len(reply(replace(plan, raw_reply="x" * 1_000_000))) < 30_000
     assert served.page.trouble == ""
 
 

@@ -188,6 +188,35 @@ def test_a_goal_runs_to_its_outcome(console: Console) -> None:
     assert console.stack.goals == [(GOAL, Approval.EACH_KEYPOSE)]
 
 
+def test_goals_of_others_are_in_the_history_with_their_ends(console: Console) -> None:
+    session, other = console.session, Outcome(OutcomeCode.STEP_LIMIT, "Not finished after 25 keyposes.")
+    session.hear_end("Push the red button.", other)
+    (goal,) = session.shown().history
+    assert (goal.instruction, goal.who, goal.outcome) == ("Push the red button.", "another program", other)
+    assert not session.shown().running
+    assert session.say(ADA, GOAL).ok
+    session.hear_end("Push the red button.", other)  # one that this goal preempted
+    assert session.shown().running
+    session.hear_end(GOAL, Outcome(OutcomeCode.OK, "As the task node says it."))
+    console.stack.end.set()
+    console.wait_idle()
+    session.hear_end(GOAL, other)  # somebody gives it again
+    said = [(goal.who, goal.outcome and goal.outcome.code.name) for goal in session.shown().history]
+    others = ("another program", "STEP_LIMIT")
+    assert said == [others, ("operator 1", "OK"), others, others]
+    for _ in range(30):
+        session.hear_end("again", other)
+    assert len(session.shown().history) == 20
+
+
+def test_a_goal_that_reached_no_stack_hides_nobody_elses(console: Console) -> None:
+    console.stack.reachable = False
+    assert console.session.say(ADA, GOAL).ok
+    console.wait_idle()
+    console.session.hear_end(GOAL, Outcome(OutcomeCode.OK, "Done."))
+    assert [goal.who for goal in console.session.shown().history] == ["another program", "operator 1"]
+
+
 @pytest.mark.parametrize("mode", list(Approval))
 def test_the_mode_is_that_of_the_next_goal(mode: Approval, console: Console) -> None:
     console.stack.end.set()

@@ -203,7 +203,8 @@ def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
     console.until(lambda shown: shown.instruction == goal and shown.phase == "moving")
     assert console.session.say(ADA, "Push the red button.").code is Code.BUSY
     assert call.result(120.0)[0] is OutcomeCode.OK
-    console.until(lambda shown: not shown.running)
+    shown = console.until(lambda shown: not shown.running and shown.history[0].who == "another program")
+    assert (shown.history[0].instruction, shown.history[0].outcome.code) == (goal, OutcomeCode.OK)
 
 
 def test_the_page_is_served_and_the_record_is_written(console):

@@ -24,9 +24,10 @@ from stvla_ros.console.access import Access, Role
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
-from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
+from stvla_ros.console.trends import Trends, drawn
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, OLD_S, PATH, PLAN, RAW, Views, caption
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
-from stvla_ros.types import U8
+from stvla_ros.types import U8, TracePlan
 
 INSTALL = (
     "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
@@ -39,6 +40,9 @@ PICTURE_TICKS = 2
 PICTURE_PX = (384, 288)
 JPEG_QUALITY = 75
 CHOOSE = "(choose)"
+REPLY_CHARS = 20_000
+"""More of a model's reply is not shown."""
+
 RED, GREEN = (200, 30, 30), (30, 140, 60)
 
 
@@ -117,15 +121,16 @@ class Page:
         self._session.leave(client.client_id)
 
     def _refresh(self) -> None:
-        tick, picture = 0, _Picture(self._views)
+        tick, picture, trends = 0, _Picture(self._views), Trends(self._views)
         while not self._ending.wait(TICK_S):
             tick += 1
             if tick % PICTURE_TICKS == 0:
                 picture.look()
+            trends.sample()
             shown = self._session.shown()
             for browser in list(self._browsers.values()):
                 try:
-                    browser.refresh(shown, picture.newest)
+                    browser.refresh(shown, picture.newest, trends)
                 except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
                     self.trouble = f"a browser could not be refreshed: {error!r}"
 
@@ -182,6 +187,7 @@ class _Browser:
         self._proposal: Proposal | None = None
         self._captions = ""
         self._editing = ""
+        self._plan = self._trend = 0
         self._picture: U8 | None = None
         if session.role(self._number) is Role.NONE:
             self._ask_who()
@@ -301,6 +307,10 @@ class _Browser:
             black = np.zeros((PICTURE_PX[1], 2 * PICTURE_PX[0], 3), np.uint8)
             self._image = gui.add_image(black, format="jpeg", jpeg_quality=JPEG_QUALITY)
             boxes = {name: gui.add_checkbox(label, True) for name, label in _TOGGLES.items()}
+        with panel.add_tab("Planner's reply"):
+            self._reply = gui.add_html("")
+        with panel.add_tab("Timings"):
+            self._timings = gui.add_html("")
         panel.float(x=10, y=10, width=520)
 
         def toggle(name: str, box: Any, _: Any) -> None:
@@ -314,7 +324,7 @@ class _Browser:
         title = "Done" if answer.ok else answer.code.replace("_", " ").capitalize()
         self._client.add_notification(title, answer.sentence, color=colour, auto_close_seconds=8.0)
 
-    def refresh(self, shown: Shown, picture: U8 | None) -> None:
+    def refresh(self, shown: Shown, picture: U8 | None, trends: Trends) -> None:
         """Bring the browser up to date; called by one thread."""
         if not self._ready:
             return
@@ -327,6 +337,11 @@ class _Browser:
                 self._ghosts()
             if before is not None and before.mode is not shown.mode:
                 self._mode.value = shown.mode.value
+        number, plan = self._views.get(PLAN)
+        if number != self._plan:
+            self._plan, self._reply.content = number, reply(plan)
+        if trends.number != self._trend:
+            self._trend, self._timings.content = trends.number, _block([drawn(trends.series())])
         ages = captions(self._views)
         if ages != self._captions:
             self._captions = self._ages.content = ages
@@ -337,14 +352,14 @@ class _Browser:
 
     def _place_gizmos(self) -> None:
         """While a motion waits and the person edits: at the waypoints of its path."""
-        drawn: Drawn | None = self._views.get(DRAWN)[1]
+        path: Drawn | None = self._views.get(DRAWN)[1]
         waiting = self._shown.waiting if self._shown is not None else None
-        edits = self._edit.value and drawn is not None and waiting is not None and waiting.plan_id == drawn.plan.plan_id
-        wanted = drawn.plan.plan_id if edits and drawn is not None else ""
+        edits = self._edit.value and path is not None and waiting is not None and waiting.plan_id == path.plan.plan_id
+        wanted = path.plan.plan_id if edits and path is not None else ""
         if not wanted and self._scene.edited().size:
             self._scene.edit(None)
-        elif drawn is not None and wanted != self._editing:
-            self._scene.edit(drawn.points_m)
+        elif path is not None and wanted != self._editing:
+            self._scene.edit(path.points_m)
         self._editing = wanted
 
     def _ghosts(self) -> None:
@@ -397,6 +412,14 @@ def history(shown: Shown) -> str:
         said = f"{outcome.code.name}: {outcome.sentence}" if outcome is not None else "runs"
         lines.append(f"<b>{html.escape(goal.instruction)}</b> ({html.escape(goal.who)}): {html.escape(said)}")
     return _block(lines)
+
+
+def reply(plan: TracePlan) -> str:
+    """What the planner said with its newest plan, as HTML."""
+    what = "the task is finished" if plan.finished else plan.sub_instruction
+    said = html.escape(plan.raw_reply[:REPLY_CHARS]) or "(no text)"
+    first = f"<b>{html.escape(plan.planner)}</b>, {html.escape(plan.plan_id)}: {html.escape(what)}"
+    return _block([first, f'<pre style="white-space:pre-wrap;max-height:30em;overflow:auto">{said}</pre>'])
 
 
 def captions(views: Views) -> str:

@@ -36,6 +36,7 @@ TOKENS_BURST, TOKENS_PER_S = 10.0, 0.2
 RELEASE_AFTER_S, RELEASE_WITHIN_S = 0.5, 10.0
 """The second act of a release counts this long after the first: a double click is one act."""
 
+OTHERS = "another program"
 ANOTHER_PATH = "another path was drawn"
 HISTORY = 20
 IDLE = "idle"
@@ -145,7 +146,7 @@ class Shown:
         operator: Who operates; empty: nobody.
         handover: The last change of the operator, in a sentence.
         people: Names and roles of all clients.
-        history: Goals given here, newest first.
+        history: Goals, newest first; those that others gave once they have ended.
     """
 
     instruction: str = ""
@@ -219,6 +220,7 @@ class Session:
         self._operator: int | None = None
         self._shown = Shown(mode=mode)
         self._history: deque[Goal] = deque(maxlen=HISTORY)
+        self._given: str | None = None  # the goal from here whose end was not heard yet
         self._cancel: CancelToken | None = None
         self._goal_thread: threading.Thread | None = None
         self._busy: set[str] = set()
@@ -306,6 +308,7 @@ class Session:
                     raise _RefusedError(Code.BUSY, "A task runs: wait for its end, end it, or stop the arm.")
                 self._cancel = CancelToken()
                 self._history.appendleft(Goal(words, client.name))
+                self._given = words
                 given = (words, shown.mode, self._cancel)
                 self._goal_thread = threading.Thread(target=self._run, args=given, name="goal", daemon=True)
                 self._goal_thread.start()
@@ -317,7 +320,7 @@ class Session:
         try:
             outcome = self._stack.goal(instruction, mode, cancel, self._hear_progress)
         except ConnectionError as error:
-            outcome = Outcome(OutcomeCode.NODE_LOST, str(error))
+            outcome, self._given = Outcome(OutcomeCode.NODE_LOST, str(error)), None
         with self._lock:
             self._cancel = None
             self._history[0] = replace(self._history[0], outcome=outcome)
@@ -502,6 +505,15 @@ class Session:
     def _hear_progress(self, progress: Progress) -> None:
         if progress.state is not None:
             self.hear_task(progress.state, progress.phase)
+
+    def hear_end(self, instruction: str, outcome: Outcome) -> None:
+        """How a task ended. Of one that was given here, the goal's result says so."""
+        with self._lock:
+            if instruction == self._given:
+                self._given = None
+                return
+            goals, runs = list(self._history), bool(self._history and self._history[0].outcome is None)
+            self._history = deque([*goals[:runs], Goal(instruction, OTHERS, outcome), *goals[runs:]][:HISTORY], HISTORY)
 
     def hear_proposal(self, proposal: Proposal) -> None:
         """A proposed motion, or what became of it."""

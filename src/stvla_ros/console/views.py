@@ -14,6 +14,9 @@ OLD_S = 1.0
 """Whoever looks at something older than this is told so."""
 
 RAW, GUIDED, JOINTS, CLOUD, PATH, BOXES = "camera", "guided", "joints", "cloud", "path", "boxes"
+PLAN, LATENCIES = "plan", "latencies"
+"""The newest plan, and a mapping from what takes time to the seconds that it took last."""
+
 DRAWN = "drawn"
 """The newest plan with its waypoints in space: :class:`stvla_ros.console.edit.Drawn`."""
 

@@ -289,6 +289,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                     )
                 finally:
                     self._leave()
+        self.health["motion plan latency [ms]"] = f"{1e3 * done.times_s.get('motion_plan', 0.0):.1f}"
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(done))
 
     def _consent(self, goal_handle: GoalHandle, keypose: Keypose) -> Consent:

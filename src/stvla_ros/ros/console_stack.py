@@ -9,10 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import MotionProposal as MotionProposalMsg
 from stvla_msgs.msg import StopState as StopStateMsg
+from stvla_msgs.msg import TaskEnd as TaskEndMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
@@ -22,7 +24,21 @@ from visualization_msgs.msg import Marker, MarkerArray
 from stvla_ros.console.edit import Drawn, drawn_through, place
 from stvla_ros.console.offers import goals, objects_seen
 from stvla_ros.console.session import Session
-from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, PATH, RAW, Boxes, Cloud, PathView, Views
+from stvla_ros.console.views import (
+    BOXES,
+    CLOUD,
+    DRAWN,
+    GUIDED,
+    JOINTS,
+    LATENCIES,
+    PATH,
+    PLAN,
+    RAW,
+    Boxes,
+    Cloud,
+    PathView,
+    Views,
+)
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval
@@ -31,7 +47,15 @@ from stvla_ros.ros import qos, stop_state, task_state
 from stvla_ros.ros.approval_client import ANSWER_S
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
 from stvla_ros.ros.client import run_goal
-from stvla_ros.ros.convert import image_to_rgb, plan_from_msg, plan_to_msg, raise_unless_ok, time_to_ns
+from stvla_ros.ros.convert import (
+    image_to_rgb,
+    outcome_from_msg,
+    plan_from_msg,
+    plan_to_msg,
+    raise_unless_ok,
+    time_to_ns,
+)
+from stvla_ros.ros.decisions import TASK_END
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import Arrival, now
 from stvla_ros.ros.operator_stop import ArmStop, StopResult, release_arm
@@ -44,6 +68,14 @@ from stvla_ros.view.rerun_log import decimated
 CONNECT_S, STOP_S, PATH_S = 5.0, 5.0, 15.0
 PATH_TRIES = 3
 """A path is sent so often when guidance lacks the image that it was drawn on: images are sent best effort."""
+
+LATENCY_OF = {
+    "plan latency [ms]": "planning",
+    "guide latency [ms]": "guidance",
+    "predict latency [ms]": "policy",
+    "motion plan latency [ms]": "motion planning",
+}
+"""What is shown of the nodes' diagnostics, and how it is called on the page."""
 
 TICK_S = 0.05
 PICTURE_S = 0.2
@@ -172,11 +204,14 @@ class ConsoleFeed:
         self._boxes: list[Marker] = []
         self._plan: TracePlan | None = None
         self._trace: Trace3dMsg | None = None
+        self._latencies: dict[str, float] = {}
         self._placed = ""
         self._ending = False
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._hear_diagnostics, qos.STATE)
         node.create_subscription(TracePlanMsg, "stvla/plan", self._hear_plan, qos.LATCHED)
         node.create_subscription(Trace3dMsg, "stvla/trace", self._hear_trace, qos.LATCHED)
         node.create_subscription(TaskStateMsg, task_state.TOPIC, self._hear_task, qos.LATCHED_NEWEST)
+        node.create_subscription(TaskEndMsg, TASK_END, self._hear_end, qos.EVENT)
         node.create_subscription(MotionProposalMsg, TOPIC, self._hear_proposal, qos.LATCHED_NEWEST)
         node.create_subscription(StopStateMsg, stop_state.TOPIC, self._hear_stop, qos.LATCHED)
         node.create_subscription(MarkerArray, "stvla/markers", self._hear_markers, qos.LATCHED)
@@ -186,6 +221,10 @@ class ConsoleFeed:
 
     def _hear_task(self, message: TaskStateMsg) -> None:
         self._session.hear_task(state_from_msg(message), message.phase)
+
+    def _hear_end(self, message: TaskEndMsg) -> None:
+        with suppress(ValueError):  # a code of another version
+            self._session.hear_end(message.state.instruction, outcome_from_msg(message.outcome))
 
     def _hear_proposal(self, message: MotionProposalMsg) -> None:
         with suppress(ValueError):  # of another version: the executor's log has it
@@ -200,6 +239,15 @@ class ConsoleFeed:
     def _hear_plan(self, message: TracePlanMsg) -> None:
         with suppress(ValueError):  # of another version
             self._plan = plan_from_msg(message)
+            self._views.put(PLAN, self._plan)
+
+    def _hear_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            for value in status.values:
+                if value.key in LATENCY_OF:
+                    with suppress(ValueError):
+                        self._latencies[LATENCY_OF[value.key]] = float(value.value) * 1e-3
+                        self._views.put(LATENCIES, dict(self._latencies))
 
     def _hear_trace(self, message: Trace3dMsg) -> None:
         self._trace = message
