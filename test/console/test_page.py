@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +30,7 @@ from stvla_ros.console.edit import Drawn
 from stvla_ros.console.page import Page, history, motion, reply, status
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, PATH, PLAN, RAW, PathView, Views
+from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
 from stvla_ros.motion.approval import Status
@@ -263,6 +265,50 @@ def test_the_planners_reply_and_the_timings_are_shown(served: Served) -> None:
         assert "1.2 s" in browser._timings.content
     assert "the task is finished" in reply(replace(plan, finished=True))
     assert len(reply(replace(plan, raw_reply="x" * 1_000_000))) < 30_000
+    assert served.page.trouble == ""
+
+
+def test_obstacles_are_asked_for_and_sent_only_while_somebody_looks(served: Served) -> None:
+    served.views.put(OBSTACLES, Cells(np.zeros((3, 3), np.float32), 0.01))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        find = partial(browser._client.scene.get_handle_by_name, "/obstacles")
+        time.sleep(3 * pages.TICK_S)
+        assert not served.views.wanted(OBSTACLES)
+        assert find() is None
+        write(socket, served.widget("Obstacles of the motions"), True)
+        wait(lambda: served.views.wanted(OBSTACLES) and find() is not None)
+        drawn = find()
+        time.sleep(3 * pages.TICK_S)
+        assert find() is drawn, "nothing changed: nothing is sent"
+        served.views.put(OBSTACLES, Cells(np.ones((4, 3), np.float32), 0.02))
+        wait(lambda: find() is not drawn and len(find().points) == 4)
+        write(socket, served.widget("Obstacles of the motions"), False)
+        wait(lambda: not served.views.wanted(OBSTACLES) and find() is None)
+        write(socket, served.widget("Obstacles of the motions"), True)
+        wait(lambda: served.views.wanted(OBSTACLES))
+    wait(lambda: not served.views.wanted(OBSTACLES))
+    assert served.page.trouble == ""
+
+
+def test_a_run_is_chosen_from_the_index_and_from_nowhere_else(served: Served, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "20260101-100000"
+    folder.mkdir(parents=True)
+    values = {"instruction": "Push <it>.", "outcome": "OK", "sentence": "Done.", "times_s": {"total": 9.0}}
+    (folder / "summary.json").write_text(json.dumps(values))
+    served.page._runs._root = folder.parent
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        click(socket, served.widget("Look for runs"))
+        chosen = served.widget("Run")
+        wait(lambda: len(chosen.options) == 2)
+        write(socket, chosen, "../../../etc/passwd")
+        write(socket, chosen, chosen.options[1])
+        wait(
+            lambda: "Push &lt;it&gt;." in browser._run_told.content and "OK, 9.0 s: Done." in browser._run_told.content
+        )
     assert served.page.trouble == ""
 
 

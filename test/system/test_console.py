@@ -13,7 +13,7 @@ import stalls
 from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros.console.session import Code
-from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, OLD_S, PATH, RAW
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, LATENCIES, OBSTACLES, OLD_S, PATH, PLAN, RAW
 from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Status
@@ -180,6 +180,12 @@ def test_an_edited_path_is_checked_by_guidance_and_used(console):
     waiting = console.until(lambda shown: shown.waiting is not None).waiting
     before, views = console.states.state().q_rad, console.console._views
     console.until(lambda _: views.get(DRAWN)[1] is not None and views.get(DRAWN)[1].plan.plan_id == waiting.plan_id)
+    assert views.get(OBSTACLES)[0] == 0, "nobody looks at them"
+    views.want(OBSTACLES, console, True)
+    console.until(lambda _: views.get(OBSTACLES)[0])
+    cells = views.get(OBSTACLES)[1]
+    assert 100 < len(cells.centres_m) <= 2500
+    views.want(OBSTACLES, console, False)
     points = views.get(DRAWN)[1].points_m.copy()
     answer = console.session.use_path(ADA, waiting.proposal_id, points - (0.0, 0.0, 0.3))
     assert answer.code is Code.PATH_REFUSED, answer
@@ -205,6 +211,10 @@ def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
     assert call.result(120.0)[0] is OutcomeCode.OK
     shown = console.until(lambda shown: not shown.running and shown.history[0].who == "another program")
     assert (shown.history[0].instruction, shown.history[0].outcome.code) == (goal, OutcomeCode.OK)
+    views = console.console._views
+    wanted = {"planning", "guidance", "policy", "motion planning"}
+    console.until(lambda _: wanted <= views.get(LATENCIES)[1].keys())
+    assert views.get(PLAN)[1].finished
 
 
 def test_the_page_is_served_and_the_record_is_written(console):

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -22,10 +23,24 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
 from stvla_ros.console.edit import Drawn
+from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
 from stvla_ros.console.trends import Trends, drawn
-from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, OLD_S, PATH, PLAN, RAW, Views, caption
+from stvla_ros.console.views import (
+    BOXES,
+    CLOUD,
+    DRAWN,
+    GUIDED,
+    JOINTS,
+    OBSTACLES,
+    OLD_S,
+    PATH,
+    PLAN,
+    RAW,
+    Views,
+    caption,
+)
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
 from stvla_ros.types import U8, TracePlan
 
@@ -65,6 +80,7 @@ class Page:
         host: Address to serve at.
         port: Port; 0: any free one.
         offers: Goals that the scene offers now; asked by a click, may take a second.
+        runs: Those on the disk; by default those in ``runs/``.
 
     Raises:
         ConfigError: The package is missing, or the address cannot be served.
@@ -78,10 +94,12 @@ class Page:
         host: str,
         port: int,
         offers: Callable[[], tuple[str, ...]] = lambda: (),
+        runs: Runs | None = None,
     ) -> None:
         package = viser()
         _check_address(host, port)
         self._session, self._access, self._views, self._offers = session, access, views, offers
+        self._runs = runs or Runs(Path("runs"))
         self._browsers: dict[int, _Browser] = {}
         self._ending = threading.Event()
         self.trouble = ""
@@ -112,12 +130,13 @@ class Page:
             return
         address = str((connection.remote_address or ("",))[0])
         self._session.join(client.client_id, address)
-        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers)
+        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers, self._runs)
         if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
             self._disconnect(client)
 
     def _disconnect(self, client: Any) -> None:
-        self._browsers.pop(client.client_id, None)
+        if (browser := self._browsers.pop(client.client_id, None)) is not None:
+            browser.close()
         self._session.leave(client.client_id)
 
     def _refresh(self) -> None:
@@ -179,7 +198,10 @@ def _fitted(rgb: U8 | None) -> U8:
 class _Browser:
     """Widgets and scene of one browser."""
 
-    def __init__(self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]], runs: Runs
+    ) -> None:
+        self._runs = runs
         self._client, self._session, self._views, self._offers = client, session, views, offers
         self._number = int(client.client_id)
         self._ready, self._lock = False, threading.Lock()
@@ -306,11 +328,13 @@ class _Browser:
             self._ages = gui.add_html("")
             black = np.zeros((PICTURE_PX[1], 2 * PICTURE_PX[0], 3), np.uint8)
             self._image = gui.add_image(black, format="jpeg", jpeg_quality=JPEG_QUALITY)
-            boxes = {name: gui.add_checkbox(label, True) for name, label in _TOGGLES.items()}
+            boxes = {name: gui.add_checkbox(label, name != OBSTACLES) for name, label in _TOGGLES.items()}
         with panel.add_tab("Planner's reply"):
             self._reply = gui.add_html("")
         with panel.add_tab("Timings"):
             self._timings = gui.add_html("")
+        with panel.add_tab("Runs"):
+            self._run_widgets(gui)
         panel.float(x=10, y=10, width=520)
 
         def toggle(name: str, box: Any, _: Any) -> None:
@@ -318,6 +342,30 @@ class _Browser:
 
         for name, box in boxes.items():
             box.on_update(partial(toggle, name, box))
+
+    def _run_widgets(self, gui: Any) -> None:
+        look = gui.add_button("Look for runs", icon="history")
+        chosen = gui.add_dropdown("Run", (CHOOSE,))
+        self._run_told = told = gui.add_html("")
+        picture = gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+        known: dict[str, PastRun] = {}
+
+        def find(_: Any) -> None:
+            known.clear()
+            known.update(self._runs.newest())
+            chosen.options = (CHOOSE, *known)
+            told.content = "" if known else _block(["There are no runs yet."])
+
+        def choose(_: Any) -> None:
+            run = known.get(chosen.value)  # whatever else a client sends is no run
+            storyboard = self._runs.storyboard(run) if run is not None else None
+            told.content = past_run(run) if run is not None else ""
+            picture.visible = storyboard is not None
+            if storyboard is not None:
+                picture.image = storyboard
+
+        look.on_click(find)
+        chosen.on_update(choose)
 
     def _tell(self, answer: Answer) -> None:
         colour = "green" if answer.ok else "orange" if answer.code is Code.CONFIRM else "red"
@@ -350,6 +398,11 @@ class _Browser:
         self._place_gizmos()
         self._scene.refresh()
 
+    def close(self) -> None:
+        """The person is gone and looks at nothing any more."""
+        if self._ready:
+            self._views.want(OBSTACLES, self._scene, False)
+
     def _place_gizmos(self) -> None:
         """While a motion waits and the person edits: at the waypoints of its path."""
         path: Drawn | None = self._views.get(DRAWN)[1]
@@ -373,7 +426,12 @@ class _Browser:
         self._scene.propose(proposal if show else None, float(self._scrub.value))
 
 
-_TOGGLES = {CLOUD: "Point cloud", PATH: "Path and tube", BOXES: "Kept (green) and removed (red) objects"}
+_TOGGLES = {
+    CLOUD: "Point cloud",
+    PATH: "Path and tube",
+    BOXES: "Kept (green) and removed (red) objects",
+    OBSTACLES: "Obstacles of the motions",
+}
 
 
 def status(shown: Shown) -> str:
@@ -412,6 +470,13 @@ def history(shown: Shown) -> str:
         said = f"{outcome.code.name}: {outcome.sentence}" if outcome is not None else "runs"
         lines.append(f"<b>{html.escape(goal.instruction)}</b> ({html.escape(goal.who)}): {html.escape(said)}")
     return _block(lines)
+
+
+def past_run(run: PastRun) -> str:
+    """A run from the disk, as HTML."""
+    took = f", {run.seconds:.1f} s" if run.seconds is not None else ""
+    said = html.escape(f"{run.outcome or 'no outcome'}{took}: {run.sentence}")
+    return _block([f"<b>{html.escape(run.instruction)}</b>", said, f"<code>{html.escape(run.command)}</code>"])
 
 
 def reply(plan: TracePlan) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stvla_ros.console.views import BOXES, CLOUD, JOINTS, PATH, Boxes, Cloud, PathView, Views
+from stvla_ros.console.views import BOXES, CLOUD, JOINTS, OBSTACLES, PATH, Boxes, Cells, Cloud, PathView, Views
 from stvla_ros.description.hulls import hull_meshes, read_obj, visual_meshes
 from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import FINGER_LINKS, HAND_LINK, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
@@ -18,7 +18,7 @@ from stvla_ros.types import F64, I32, JointPath, RobotState
 
 GHOST_ARM, GHOST_GRIPPER = (90, 160, 255), (255, 170, 40)
 KEPT, REMOVED, TUBE = (26, 204, 51), (230, 51, 26), (51, 204, 102)
-EDITED = (255, 90, 220)
+EDITED, OBSTACLE = (255, 90, 220), (230, 150, 50)
 GIZMO_M = 0.06
 GHOST_OPACITY, TUBE_OPACITY = 0.35, 0.15
 MOVED_RAD, MOVED_M = 1e-3, 5e-4
@@ -79,7 +79,7 @@ class Scene:
         self._scene, self._views = scene, views
         self._seen: dict[str, int] = {}
         self._drawn: RobotState | None = None
-        self._hidden: set[str] = set()
+        self._hidden = {OBSTACLES}
         scene.set_up_direction("+z")
         scene.add_grid("/table", width=2.0, height=2.0, cell_size=0.1, position=(0.5, 0.0, -0.001))
         self._robot: dict[str, Any] = {}
@@ -106,7 +106,8 @@ class Scene:
         )
 
     def show(self, name: str, visible: bool) -> None:
-        """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH` or :data:`BOXES`."""
+        """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH`, :data:`BOXES` or :data:`OBSTACLES`."""
+        self._views.want(name, self, visible)
         (self._hidden.discard if visible else self._hidden.add)(name)
         self._seen.pop(name, None)
         if not visible:
@@ -120,7 +121,7 @@ class Scene:
             self._drawn = state
             _place(self._robot, link_poses(state.q_rad, state.gripper_m))
         self._edit_line()
-        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes)):
+        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes), (OBSTACLES, self._cells)):
             number, value = self._views.get(name)
             if value is not None and name not in self._hidden and self._seen.get(name) != number:
                 self._seen[name] = number
@@ -128,6 +129,17 @@ class Scene:
 
     def _cloud(self, cloud: Cloud) -> None:
         self._scene.add_point_cloud("/cloud", cloud.points_m, cloud.rgb, point_size=0.004, precision="float32")
+
+    def _cells(self, cells: Cells) -> None:
+        colour = np.full((len(cells.centres_m), 3), OBSTACLE, np.uint8)
+        self._scene.add_point_cloud(
+            "/obstacles",
+            cells.centres_m,
+            colour,
+            point_size=cells.edge_m,
+            point_shape="square",
+            precision="float32",
+        )
 
     def _path(self, path: PathView) -> None:
         points, rgb = path.points_m, path.rgb
@@ -186,7 +198,7 @@ class Scene:
             _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
 
 
-_PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",)}
+_PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",), OBSTACLES: ("obstacles",)}
 
 
 def _moved(a: RobotState, b: RobotState) -> bool:

@@ -11,6 +11,7 @@ from contextlib import suppress
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import MotionProposal as MotionProposalMsg
 from stvla_msgs.msg import StopState as StopStateMsg
@@ -31,10 +32,12 @@ from stvla_ros.console.views import (
     GUIDED,
     JOINTS,
     LATENCIES,
+    OBSTACLES,
     PATH,
     PLAN,
     RAW,
     Boxes,
+    Cells,
     Cloud,
     PathView,
     Views,
@@ -57,7 +60,9 @@ from stvla_ros.ros.convert import (
 )
 from stvla_ros.ros.decisions import TASK_END
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.freshness import Arrival, now
+from stvla_ros.ros.freshness import STEADY, Arrival, now
+from stvla_ros.ros.obstacles import TOPIC as OBSTACLE_TOPIC
+from stvla_ros.ros.obstacles import centres_of
 from stvla_ros.ros.operator_stop import ArmStop, StopResult, release_arm
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.service_client import call
@@ -77,7 +82,7 @@ LATENCY_OF = {
 }
 """What is shown of the nodes' diagnostics, and how it is called on the page."""
 
-TICK_S = 0.05
+TICK_S, LISTEN_S = 0.05, 0.5
 PICTURE_S = 0.2
 """Pictures and clouds are decoded at most this often."""
 
@@ -204,9 +209,11 @@ class ConsoleFeed:
         self._boxes: list[Marker] = []
         self._plan: TracePlan | None = None
         self._trace: Trace3dMsg | None = None
+        self._obstacles: Subscription | None = None
         self._latencies: dict[str, float] = {}
         self._placed = ""
         self._ending = False
+        node.create_timer(LISTEN_S, self._listen, clock=STEADY)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._hear_diagnostics, qos.STATE)
         node.create_subscription(TracePlanMsg, "stvla/plan", self._hear_plan, qos.LATCHED)
         node.create_subscription(Trace3dMsg, "stvla/trace", self._hear_trace, qos.LATCHED)
@@ -284,6 +291,18 @@ class ConsoleFeed:
         if boxes != self._boxes:
             self._boxes = boxes
             self._views.put(BOXES, boxes_from_markers(boxes))
+
+    def _hear_obstacles(self, message: Marker) -> None:
+        self._views.put(OBSTACLES, Cells(centres_of(message), message.scale.x))
+
+    def _listen(self) -> None:
+        """Subscribe to the obstacles while somebody looks at them. In the executor's thread: see ``drop``."""
+        wanted = self._views.wanted(OBSTACLES) and not self._ending
+        if wanted and self._obstacles is None:
+            self._obstacles = self._node.create_subscription(Marker, OBSTACLE_TOPIC, self._hear_obstacles, qos.STATE)
+        elif not wanted and self._obstacles is not None:
+            self._node.destroy_subscription(self._obstacles)
+            self._obstacles = None
 
     def _look(self) -> None:
         """Decode the newest pictures, and no others, at low priority."""
