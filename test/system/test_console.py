@@ -13,7 +13,7 @@ import stalls
 from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros.console.session import Code
-from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, LATENCIES, OBSTACLES, OLD_S, PATH, PLAN, RAW
 from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Status
@@ -174,13 +174,47 @@ def test_a_stop_while_a_motion_waits_and_an_approval_that_comes_too_late(console
     console.allow_motion()
 
 
+def test_an_edited_path_is_checked_by_guidance_and_used(console):
+    """An absurd one is refused with its reason, and the motion goes on waiting; nothing moves by an edit."""
+    console.say(console.reset("pick_place", 1).instruction, "each_keypose")
+    waiting = console.until(lambda shown: shown.waiting is not None).waiting
+    before, views = console.states.state().q_rad, console.console._views
+    console.until(lambda _: views.get(DRAWN)[1] is not None and views.get(DRAWN)[1].plan.plan_id == waiting.plan_id)
+    assert views.get(OBSTACLES)[0] == 0, "nobody looks at them"
+    views.want(OBSTACLES, console, True)
+    console.until(lambda _: views.get(OBSTACLES)[0])
+    cells = views.get(OBSTACLES)[1]
+    assert 100 < len(cells.centres_m) <= 2500
+    views.want(OBSTACLES, console, False)
+    points = views.get(DRAWN)[1].points_m.copy()
+    answer = console.session.use_path(ADA, waiting.proposal_id, points - (0.0, 0.0, 0.3))
+    assert answer.code is Code.PATH_REFUSED, answer
+    assert answer.sentence.startswith("LIFT_"), answer
+    assert console.shown.waiting.proposal_id == waiting.proposal_id
+    points[-1, 1] += 0.03
+    assert console.session.use_path(EVE, waiting.proposal_id, points).code is Code.NOT_OPERATOR
+    answer = console.session.use_path(ADA, waiting.proposal_id, points)
+    assert answer.ok, (answer, console.log[-20:])
+    after = console.until(lambda s: s.waiting is not None and s.waiting.proposal_id != waiting.proposal_id).waiting
+    assert after.plan_id.startswith("person-")
+    console.until(lambda _: np.linalg.norm(views.get(PATH)[1].points_m[-1] - points[-1]) < 0.005)
+    assert np.abs(console.states.state().q_rad - before).max() < 1e-3
+    assert console.session.end_task(ADA).ok
+    assert console.outcome().code is OutcomeCode.CANCELED
+
+
 def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
     goal = console.reset("pick_place", 5).instruction
     call = console.run_later(goal)
     console.until(lambda shown: shown.instruction == goal and shown.phase == "moving")
     assert console.session.say(ADA, "Push the red button.").code is Code.BUSY
     assert call.result(120.0)[0] is OutcomeCode.OK
-    console.until(lambda shown: not shown.running)
+    shown = console.until(lambda shown: not shown.running and shown.history[0].who == "another program")
+    assert (shown.history[0].instruction, shown.history[0].outcome.code) == (goal, OutcomeCode.OK)
+    views = console.console._views
+    wanted = {"planning", "guidance", "policy", "motion planning"}
+    console.until(lambda _: wanted <= views.get(LATENCIES)[1].keys())
+    assert views.get(PLAN)[1].finished
 
 
 def test_the_page_is_served_and_the_record_is_written(console):

@@ -50,14 +50,14 @@ class Approvals:
             self._log.info(f"Motion {proposal.proposal_id} waits for approval.")
 
     def _answer(self, request: ApproveMotion.Request, response: ApproveMotion.Response) -> ApproveMotion.Response:
-        who, reason = (_plain(text, n) for text, n in ((request.who, WHO_CHARS), (request.reason, REASON_CHARS)))
+        who, reason = (plain(text, n) for text, n in ((request.who, WHO_CHARS), (request.reason, REASON_CHARS)))
         response.success, response.message = self.desk.answer(request.proposal_id, request.approve, who, reason)
         self._log.info(f"{who or 'Somebody'}: {response.message}")
         return response
 
 
-def _plain(text: str, chars: int) -> str:
-    """One line of at most so many characters: it goes into logs and prompts."""
+def plain(text: str, chars: int) -> str:
+    """A person's words as one line of at most so many characters: it goes into logs and prompts."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[:chars]).split())
 
 
