@@ -50,6 +50,7 @@ class Browser:
         self.widgets: dict[str, str] = {}
         self.texts: dict[str, str] = {}
         self.pictures: list[tuple[float, str]] = []
+        self._warnings: list[tuple[float, str]] = []
         self._images: set[str] = set()
         self.socket = dial(netloc, ping_interval=None)
         self.socket.send(encoded(CAMERA))
@@ -72,13 +73,19 @@ class Browser:
             self.texts[message["uuid"]] = props["content"]
         elif kind == "GuiImageMessage":
             self._images.add(message["uuid"])
-        elif isinstance(props, dict) and "label" in props:
+        elif kind.startswith("Gui") and isinstance(props, dict) and "label" in props:
             self.widgets[props["label"]] = message["uuid"]
         elif kind == "GuiUpdateMessage":
             if message["uuid"] in self._images:
                 self.pictures.append((time.monotonic(), self.caption()))
             elif "content" in message["updates"]:
-                self.texts[message["uuid"]] = message["updates"]["content"]
+                self.texts[message["uuid"]] = text = message["updates"]["content"]
+                if "OLD" in text:
+                    self._warnings.append((time.monotonic(), text))
+
+    def warned(self, since_s: float, until_s: float) -> str:
+        """The warnings of old pictures that came between two moments."""
+        return "".join(text for at, text in self._warnings if since_s <= at <= until_s)
 
     def caption(self) -> str:
         """The line above the pictures."""
