@@ -26,6 +26,7 @@ def main() -> None:
     click.add_argument("--clicks", type=int, default=100, help="at random moments of motion (default 100)")
     click.add_argument("--clients", type=int, default=1, help="who look at the page (default 1)")
     click.add_argument("--throttled", action="store_true", help="the person's link runs at 1 Hz and takes 300 ms")
+    click.add_argument("--minutes", type=float, default=60.0, help="no click begins after these (default 60)")
     freeze = ways.add_parser("frozen", help="`stvla stop` while the page's process is frozen")
     freeze.add_argument("--stops", type=int, default=10, help="how often (default 10)")
     watch = ways.add_parser("load", help="the stack without and with people who watch")
@@ -41,7 +42,7 @@ def main() -> None:
         from benchmarks.console import stack
 
         if options.way == "stop":
-            found = stack.stop(options.clicks, options.clients, options.throttled)
+            found = stack.stop(options.clicks, options.clients, options.throttled, options.minutes)
         elif options.way == "frozen":
             found = stack.frozen(options.stops)
         else:

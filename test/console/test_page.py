@@ -128,6 +128,34 @@ def test_a_goal_an_approval_and_a_stop_by_clicks(served: Served) -> None:
     served.session.close(5.0)
 
 
+def test_a_click_answers_the_motion_that_was_shown_and_no_newer_one(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: browser._proposal is not None)
+        browser.refresh = lambda *_: None  # type: ignore[method-assign]  # its link stalls
+        time.sleep(0.3)
+        served.session.hear_proposal(proposal("a-2"))
+        click(socket, served.widget("Approve"))
+        wait(lambda: any(line["outcome"] == "not_waiting" for line in served.lines()))
+        assert served.stack.answers == []
+
+
+def test_a_reloaded_page_shows_the_motion_that_waits(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser():
+        wait(people(served))
+    wait(lambda: not served.page._browsers)
+    with served.browser() as socket:
+        wait(people(served))
+        wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
+        assert served.stack.answers == []
+        click(socket, served.widget("Approve"))
+        wait(lambda: served.stack.answers)
+    assert served.stack.answers[0][:2] == ("a-1", True)
+
+
 def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
     """More clicks hang than viser has threads."""
     served.session.hear_proposal(proposal("a-1"))
