@@ -24,11 +24,11 @@ def encoded(message: Any) -> bytes:
     return msgspec.msgpack.encode(message.as_serializable_dict([]))
 
 
-def dial(netloc: str, **more: Any) -> ClientConnection:
-    """A connection as viser's page makes it."""
+def dial(netloc: str, origin: Any = None, **more: Any) -> ClientConnection:
+    """A connection as viser's page makes it; origin: another page's."""
     protocol: Any = f"viser-v{viser.__version__}"
-    origin: Any = f"http://{netloc}"
-    return connect(f"ws://{netloc}", subprotocols=[protocol], origin=origin, max_size=None, compression=None, **more)
+    site = origin or f"http://{netloc}"
+    return connect(f"ws://{netloc}", subprotocols=[protocol], origin=site, max_size=None, compression=None, **more)
 
 
 def messages(window: bytes) -> list[dict[str, Any]]:
