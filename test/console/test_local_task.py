@@ -36,7 +36,7 @@ class LocalStack:
         self.cell, self.stages = cell, build_stages(StackSettings(), cell)
         self.hear: Callable[[Proposal], None] = lambda _: None
         self.look: Callable[[], None] = lambda: None
-        self.desk = ApprovalDesk(lambda proposal: self.hear(proposal), "local")
+        self.desk, self.wait_s = ApprovalDesk(lambda proposal: self.hear(proposal), "local"), 600.0
         self.stopped = threading.Event()
         self.drawn: dict[str, Drawn] = {}
 
@@ -84,7 +84,7 @@ class Asking:
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         inner: LocalStages = self._inner
         consent = lambda paths: self._stack.desk.require(  # noqa: E731
-            self._approval, plan.plan_id, keypose, paths, 600.0, cancel
+            self._approval, plan.plan_id, keypose, paths, self._stack.wait_s, cancel
         )
         trace = inner._traces[plan.plan_id]
         outcome = inner._executor.execute(keypose, inner._camera.capture(), trace, cancel, consent)  # type: ignore[call-arg]
@@ -285,3 +285,52 @@ def test_people_may_edit_more_often_than_motions_may_fail(console: LocalConsole)
         assert answer.ok, answer
     assert console.waiting(asked) is not None
     console.session.end_task(ADA)
+
+
+def test_a_page_that_is_gone_approves_nothing(console: LocalConsole) -> None:
+    """As when its process is killed: nobody is there, and no answer comes."""
+    console.stack.wait_s = 1.0
+    before = (goal := console.cell.reset("pick_place", 5)) and console.cell.state().q_rad
+    assert console.session.say(ADA, goal).ok
+    assert console.waiting([]) is not None
+    console.session.leave(ADA)
+    assert console.outcome().code is OutcomeCode.NOT_APPROVED
+    np.testing.assert_array_equal(console.cell.state().q_rad, before)
+
+
+def test_a_reload_in_mid_task_finds_the_motion_that_waits(console: LocalConsole) -> None:
+    goal, asked = console.cell.reset("pick_place", 1), list[str]()
+    assert console.session.say(ADA, goal).ok
+    number = ADA
+    while (waiting := console.waiting(asked)) is not None:
+        asked.append(waiting.proposal_id)
+        before = console.cell.state().q_rad
+        console.session.leave(number)
+        assert console.session.approve(number, waiting.proposal_id).code is Code.NOT_SIGNED_IN
+        number += 1
+        console.session.join(number, "127.0.0.1")
+        assert console.session.shown().waiting == waiting
+        np.testing.assert_array_equal(console.cell.state().q_rad, before)
+        assert console.session.approve(number, waiting.proposal_id).ok
+    assert console.outcome().code is OutcomeCode.OK
+    assert console.cell.score().success
+
+
+def test_of_two_approvals_and_one_for_another_motion_one_counts(console: LocalConsole) -> None:
+    console.session.join(ADA + 1, "127.0.0.1")
+    assert console.session.say(ADA, console.cell.reset("pick_place", 6)).ok
+    first = console.waiting([])
+    assert first is not None
+    before = console.cell.state().q_rad
+    assert console.session.approve(ADA, "local-99").code is Code.NOT_WAITING
+    assert console.session.approve(ADA + 1, first.proposal_id).code is Code.NOT_OPERATOR
+    np.testing.assert_array_equal(console.cell.state().q_rad, before)
+    assert console.session.approve(ADA, first.proposal_id).ok
+    second = console.waiting([first.proposal_id])
+    assert second is not None
+    rested = console.cell.state().q_rad
+    assert console.session.approve(ADA, first.proposal_id).code is Code.NOT_WAITING, "twice"
+    assert console.session.shown().waiting == second
+    np.testing.assert_array_equal(console.cell.state().q_rad, rested)
+    assert console.session.stop(ADA).ok
+    assert console.outcome().code is OutcomeCode.CANCELED

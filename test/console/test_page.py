@@ -165,6 +165,34 @@ def test_a_dragged_waypoint_is_part_of_the_path_that_is_used(served: Served) -> 
     assert served.page.trouble == ""
 
 
+def test_a_click_answers_the_motion_that_was_shown_and_no_newer_one(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: browser._proposal is not None)
+        browser.refresh = lambda *_: None  # type: ignore[method-assign]  # its link stalls
+        time.sleep(0.3)
+        served.session.hear_proposal(proposal("a-2"))
+        click(socket, served.widget("Approve"))
+        wait(lambda: any(line["outcome"] == "not_waiting" for line in served.lines()))
+        assert served.stack.answers == []
+
+
+def test_a_reloaded_page_shows_the_motion_that_waits(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser():
+        wait(people(served))
+    wait(lambda: not served.page._browsers)
+    with served.browser() as socket:
+        wait(people(served))
+        wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
+        assert served.stack.answers == []
+        click(socket, served.widget("Approve"))
+        wait(lambda: served.stack.answers)
+    assert served.stack.answers[0][:2] == ("a-1", True)
+
+
 def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
     """More clicks hang than viser has threads."""
     served.session.hear_proposal(proposal("a-1"))
@@ -172,11 +200,8 @@ def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
     with served.browser() as socket:
         wait(people(served))
         wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
-        look = served.widget("Look what the scene offers")
-        blocked = next(iter(served.page._browsers.values()))
-        blocked._offers = lambda: served.stack.hold.wait(20.0) and ()
         for _ in range(40):
-            click(socket, look)
+            served.page._server._thread_executor.submit(served.stack.hold.wait, 20.0)
         begun = time.monotonic()
         click(socket, served.widget("STOP"))
         wait(lambda: served.stack.stops, 5.0)
@@ -202,7 +227,7 @@ def test_what_is_not_signed_in_gets_nothing(guarded: Served) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
 def test_another_site_is_refused(origin: str, served: Served) -> None:
-    with served.browser(origin) as socket:
+    with suppress(ConnectionClosed), served.browser(origin) as socket:
         closed(socket)
     assert served.page._browsers == {}
     assert served.session.shown().people == ()

@@ -12,7 +12,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role, TokenConfig
 from stvla_ros.console.audit import AuditLog
-from stvla_ros.console.session import ACTS_BURST, TOKENS_BURST, Code, Session
+from stvla_ros.console.session import ACTS_BURST, MOST_ADDRESSES, TOKENS_BURST, Code, Session
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status
 from stvla_ros.pipeline import Progress, TaskState
@@ -455,6 +455,18 @@ def test_wrong_tokens_are_slow(shared: Console) -> None:
     assert tried.count(Code.TOO_FAST) == 1000 - TOKENS_BURST
     shared.now += 6.0
     assert shared.session.sign_in(4, OPERATE, "Dora").ok
+
+
+def test_whoever_guesses_tokens_does_not_keep_others_out(shared: Console) -> None:
+    for i in range(1000):
+        shared.session.sign_in(4, f"{i:020}", "Mallory")
+    shared.session.join(5, "10.0.0.7")
+    assert shared.session.sign_in(5, OPERATE, "Dora").ok
+    assert shared.session.sign_in(4, OPERATE, "Mallory").code is Code.TOO_FAST
+    for i in range(3000):
+        shared.session.join(100 + i, f"10.1.{i // 256}.{i % 256}")
+        shared.session.sign_in(100 + i, "wrong-wrong-wrong", "Mallory")
+    assert len(shared.session._wrong) == MOST_ADDRESSES
 
 
 @pytest.mark.parametrize(("token", "name"), [(OPERATE, ""), (OPERATE, "x" * 61), (OPERATE, "a\x07b"), ("x" * 201, "A")])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import stalls
+import yaml
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros.console.session import Code
@@ -20,6 +24,7 @@ from stvla_ros.motion.approval import Status
 from stvla_ros.nodes.console import ConsoleNode
 from stvla_ros.ros.graph import GraphOptions
 
+ROOT = Path(__file__).resolve().parents[2]
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
 
@@ -215,6 +220,37 @@ def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
     wanted = {"planning", "guidance", "policy", "motion planning"}
     console.until(lambda _: wanted <= views.get(LATENCIES)[1].keys())
     assert views.get(PLAN)[1].finished
+
+
+RVIZ = {
+    "Topic": {"MarkerArray": "visualization_msgs/msg/MarkerArray", "Image": "sensor_msgs/msg/Image"},
+    "Depth Map Topic": {"DepthCloud": "sensor_msgs/msg/Image"},
+    "Color Image Topic": {"DepthCloud": "sensor_msgs/msg/Image"},
+}
+"""What a display of RViz takes where; the robot's description comes from elsewhere."""
+
+
+def test_rviz_and_foxglove_ask_for_what_the_stack_publishes(console):
+    """By name, type, and with a reliability and durability that the publishers offer."""
+    config = yaml.safe_load((ROOT / "config" / "stvla.rviz").read_text())
+    seen = set()
+    for display in config["Visualization Manager"]["Displays"]:
+        kind = display["Class"].rpartition("/")[2]
+        for field, types in RVIZ.items():
+            if kind in types:
+                topic = display[field]["Value"] if isinstance(display[field], dict) else display[field]
+                offers = console.node.get_publishers_info_by_topic(topic)
+                assert {offer.topic_type for offer in offers} == {types[kind]}, topic
+                if isinstance(display[field], dict) and display[field]["Durability Policy"] == "Transient Local":
+                    assert all(o.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL for o in offers), topic
+                    assert all(o.qos_profile.reliability is ReliabilityPolicy.RELIABLE for o in offers), topic
+                seen.add(topic)
+    assert len(seen) == 4
+    layout = (ROOT / "config" / "foxglove.json").read_text()
+    names = {name for name in re.findall(r'"(/[a-z_0-9/]+)', layout) if not name.startswith("/stvla/decisions")}
+    topics = {name for name, _ in console.node.get_topic_names_and_types()}
+    assert len(names) >= 6
+    assert names <= topics
 
 
 def test_the_page_is_served_and_the_record_is_written(console):

@@ -12,6 +12,7 @@ import html
 import io
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
 from stvla_ros.console.edit import Drawn
+from stvla_ros.console.gate import Gate
 from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
@@ -98,7 +100,7 @@ class Page:
     ) -> None:
         package = viser()
         _check_address(host, port)
-        self._session, self._access, self._views, self._offers = session, access, views, offers
+        self._session, self._views, self._offers = session, views, offers
         self._runs = runs or Runs(Path("runs"))
         self._browsers: dict[int, _Browser] = {}
         self._ending = threading.Event()
@@ -109,6 +111,8 @@ class Page:
         self._server.gui.configure_theme(
             control_width="large", dark_mode=True, show_logo=False, show_share_button=False
         )
+        self.gate = Gate(self._server._websock_server, access)
+        self._server.get_event_loop().set_exception_handler(self._note)
         self._server.on_client_connect(self._connect)
         self._server.on_client_disconnect(self._disconnect)
         self._thread = threading.Thread(target=self._refresh, name="page", daemon=True)
@@ -123,16 +127,15 @@ class Page:
         )  # viser 1.1 tells it nowhere else
         if connection is None:
             return
-        headers = connection.request.headers
-        if refusal := self._access.refusal(headers.get("Origin"), headers.get("Host")):
-            client.add_notification("Refused", refusal, color="red")
-            asyncio.run_coroutine_threadsafe(connection.close(1008, "refused"), self._server.get_event_loop())
-            return
         address = str((connection.remote_address or ("",))[0])
         self._session.join(client.client_id, address)
         self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers, self._runs)
         if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
             self._disconnect(client)
+
+    def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A message of one browser failed: one line, not a log full of whatever browsers send."""
+        self.trouble = f"a message of a browser failed: {context.get('exception') or context['message']!r}"[:300]
 
     def _disconnect(self, client: Any) -> None:
         if (browser := self._browsers.pop(client.client_id, None)) is not None:
@@ -204,7 +207,7 @@ class _Browser:
         self._runs = runs
         self._client, self._session, self._views, self._offers = client, session, views, offers
         self._number = int(client.client_id)
-        self._ready, self._lock = False, threading.Lock()
+        self._ready, self._lock, self._told_s = False, threading.Lock(), 0.0
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
         self._captions = ""
@@ -307,8 +310,16 @@ class _Browser:
             if offered.value != CHOOSE:
                 words.value = offered.value
 
+        looking = threading.Lock()
+
         def find(_: Any) -> None:
-            offered.options = (CHOOSE, *self._offers())
+            if looking.acquire(
+                blocking=False
+            ):  # it may take a second: more clicks would fill the threads of all browsers
+                try:
+                    offered.options = (CHOOSE, *self._offers())
+                finally:
+                    looking.release()
 
         def mode(event: Any) -> None:
             if event.client is not None and self._mode.value != self._session.shown().mode:
@@ -368,6 +379,10 @@ class _Browser:
         chosen.on_update(choose)
 
     def _tell(self, answer: Answer) -> None:
+        if answer.code is Code.TOO_FAST:  # once a second is enough for a person, and all that a stuck key may pile up
+            if time.monotonic() < self._told_s + 1.0:
+                return
+            self._told_s = time.monotonic()
         colour = "green" if answer.ok else "orange" if answer.code is Code.CONFIRM else "red"
         title = "Done" if answer.ok else answer.code.replace("_", " ").capitalize()
         self._client.add_notification(title, answer.sentence, color=colour, auto_close_seconds=8.0)

@@ -31,7 +31,10 @@ ACTS_BURST, ACTS_PER_S = 10.0, 4.0
 """Acts of one client: so many at once, then so many per second. Stops do not count."""
 
 TOKENS_BURST, TOKENS_PER_S = 10.0, 0.2
-"""Wrong tokens of all clients together."""
+"""Wrong tokens from one address: whoever guesses must not keep others out."""
+
+MOST_ADDRESSES = 1000
+"""That wrong tokens are counted for; beyond, those whose last one is longest ago are forgotten."""
 
 RELEASE_AFTER_S, RELEASE_WITHIN_S = 0.5, 10.0
 """The second act of a release counts this long after the first: a double click is one act."""
@@ -185,9 +188,12 @@ class _Bucket:
     def __post_init__(self) -> None:
         self.left = self.burst
 
-    def take(self, now: float) -> bool:
+    def ready(self, now: float) -> bool:
         self.left, self.at = min(self.burst, self.left + (now - self.at) * self.per_s), now
-        if self.left < 1.0:
+        return self.left >= 1.0
+
+    def take(self, now: float) -> bool:
+        if not self.ready(now):
             return False
         self.left -= 1.0
         return True
@@ -216,7 +222,7 @@ class Session:
         self._lock = threading.RLock()
         self._clients: dict[int, Client] = {}
         self._buckets: dict[int, _Bucket] = {}
-        self._wrong = _Bucket(TOKENS_BURST, TOKENS_PER_S, clock())
+        self._wrong: dict[str, _Bucket] = {}
         self._operator: int | None = None
         self._shown = Shown(mode=mode)
         self._history: deque[Goal] = deque(maxlen=HISTORY)
@@ -264,11 +270,17 @@ class Session:
         if not words or not words.isprintable() or len(token) > MAX_TOKEN_CHARS:
             return Answer(Code.BAD_INPUT, f"Sign in with a token and a name of 1 to {NAME_CHARS} characters.")
         with self._lock:
-            if self._wrong.left + (self._clock() - self._wrong.at) * TOKENS_PER_S < 1.0:
+            now = self._clock()
+            wrong = self._wrong.get(client.address) or _Bucket(TOKENS_BURST, TOKENS_PER_S, now)
+            if not wrong.ready(now):
                 return Answer(Code.TOO_FAST, "Too many wrong tokens: wait a few seconds.")
             role = self._access.role(token)
             if role is Role.NONE:
-                self._wrong.take(self._clock())
+                wrong.take(now)
+                self._wrong.pop(client.address, None)
+                self._wrong[client.address] = wrong  # the newest one last
+                if len(self._wrong) > MOST_ADDRESSES:
+                    del self._wrong[next(iter(self._wrong))]
                 answer = Answer(Code.WRONG_TOKEN, "The token is wrong.")
             else:
                 self._clients[number] = client = replace(client, name=words, role=role)
