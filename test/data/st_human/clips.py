@@ -36,7 +36,9 @@ class Clip:
 def hand(at: F64, opening: float = 0.05) -> list[Box]:
     """A palm over ``at``, two fingers, and an arm towards the viewer."""
     x, y, z = at
-    fingers = [Box((x, y + side * (opening / 2 + 0.008), z + 0.005), (0.022, 0.016, 0.07), 0.0, SKIN) for side in (-1, 1)]
+    fingers = [
+        Box((x, y + side * (opening / 2 + 0.008), z + 0.005), (0.022, 0.016, 0.07), 0.0, SKIN) for side in (-1, 1)
+    ]
     palm = Box((x + 0.03, y, z + 0.055), (0.10, 0.09, 0.03), 0.0, SKIN)
     arm = [Box((x + 0.12 + 0.08 * k, y, z + 0.07 + 0.03 * k), (0.09, 0.06, 0.055), 0.0, SKIN) for k in range(8)]
     return [*fingers, palm, *arm]

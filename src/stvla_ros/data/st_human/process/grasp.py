@@ -18,8 +18,8 @@ from stvla_ros.types import F64, Bool
 SPAN_M = 0.10
 """What is narrower is grasped across its middle; wider things at a rim."""
 
-DEEP_M = 0.02
-"""The fingers reach this far below the top of what they grasp, or to its middle."""
+DEEP_M = 0.04
+"""The fingers reach this far below the top of what they grasp, or to its middle if that is higher."""
 
 OPEN_M, MARGIN_M = 0.08, 0.03
 """Widest opening of the gripper, and how much wider than the thing it is before the contact."""
@@ -61,8 +61,7 @@ class Motion:
 def grasp_point(box: OrientedBox, tip_m: F64) -> F64:
     """(3,) where a hand with its end at ``tip_m`` (3,) takes a thing: the middle between the fingers.
 
-    Across its narrow side in the middle, along the other side where the hand is; at the top of its rim if both are too
-    wide for a hand.
+    In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide.
     """
     local = inverse(box.T_workspace_box) @ np.append(tip_m, 1.0)
     half = box.size_m / 2
@@ -71,10 +70,10 @@ def grasp_point(box: OrientedBox, tip_m: F64) -> F64:
     if box.size_m[narrow] < SPAN_M:
         point[narrow] = 0.0
         other = 1 - narrow
-        point[other] = np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
-        if box.size_m[other] < SPAN_M:
-            point[other] *= 0.5
-    point[2] = np.clip(local[2], max(half[2] - DEEP_M, 0.0), half[2])
+        point[other] = (
+            0.0 if box.size_m[other] < SPAN_M else np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
+        )
+    point[2] = max(half[2] - DEEP_M, 0.0)
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
 
 

@@ -31,6 +31,9 @@ UPRIGHT = 0.9
 TABLE_SHARE = 0.15
 """Share of the image that the table fills at least."""
 
+SLIVER_M, BOTTOM_M = 0.022, 0.015
+"""What is narrower beside a thing is a part of it, and so is what is lower in a container."""
+
 HOLLOW_M = 0.012
 """A container's middle is lower than its rim by more."""
 
@@ -164,7 +167,27 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
         if len(pixels) >= 12 and _within(labels.shape, own):
             box = box_of(points[pixels], hollow=_hollow(own, height))
             found[label] = (box, robust_mean(rgb.reshape(-1, 3)[pixels]))
+    labels = _without_parts(labels, found)
     return Scene(frame, T_workspace_camera, labels, _named(found, video.told))
+
+
+def _without_parts(labels: I32, found: dict[int, tuple[OrientedBox, F64]]) -> I32:
+    """Labels in which slivers beside a thing and the bottoms of containers are parts of it; they leave ``found``."""
+    out = labels.copy()
+    for label in sorted(found, key=lambda k: float(np.prod(found[k][0].size_m))):
+        box = found[label][0]
+        sliver = min(box.size_m[:2]) < SLIVER_M
+        for other, (whole, _) in found.items():
+            if other == label or np.prod(whole.size_m) < np.prod(box.size_m):
+                continue
+            local = np.linalg.inv(whole.T_workspace_box) @ np.append(box.center_m, 1.0)
+            beside = (np.abs(local[:2]) < whole.size_m[:2] / 2 + (0.02 if sliver else 0.0)).all()
+            lower = box.center_m[2] + box.size_m[2] / 2 < whole.center_m[2] + whole.size_m[2] / 2 + 0.005
+            if beside and lower and (sliver or (whole.container and box.size_m[2] < BOTTOM_M)):
+                out[out == label] = other
+                del found[label]
+                break
+    return out
 
 
 def _within(shape: tuple[int, ...], own: np.ndarray) -> bool:
@@ -215,6 +238,8 @@ def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int
     if told.objects and labels:
         colours = [o.colour or next((w for w in o.name.split() if w in COLOURS), None) for o in told.objects]
         cost = np.array([[0.5 if c is None else costs[label].get(c, 1.0) for c in colours] for label in labels])
+        hollow = np.array([found[label][0].container for label in labels])
+        cost += 0.3 * (hollow[:, None] != np.array(["container" in o.roles for o in told.objects]))
         known = {labels[i]: j for i, j in zip(*linear_sum_assignment(cost), strict=True)}
     out: dict[int, Thing] = {}
     taken: set[str] = {told.objects[j].name for j in known.values()}

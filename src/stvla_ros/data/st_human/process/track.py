@@ -40,7 +40,7 @@ GOOD_M = 0.006
 MOVED = 0.06
 """Share of a thing's old place that is free when it has begun to move."""
 
-STILL_M = 0.004
+STILL_M = 0.0025
 """A hand that stays within this stands still."""
 
 LOW_M = 0.006
@@ -231,12 +231,14 @@ def moments(track: Track, point_m: F64) -> tuple[int, int] | None:
     Returns:
         None if nothing moved, or the hand was lost.
     """
-    moving = np.flatnonzero(track.left > MOVED)
-    waiting = np.flatnonzero(track.missing > MOVED)
-    if not len(moving) or not len(waiting):
+    moving, waiting = np.flatnonzero(track.left > MOVED), np.flatnonzero(track.missing > MOVED)
+    if not len(moving):
         return None
     first = _standstill(point_m, int(moving[0]))
-    last = _standstill(point_m[::-1], len(point_m) - 1 - int(waiting[-1]))
+    if len(waiting):
+        last = _standstill(point_m[::-1], len(point_m) - 1 - int(waiting[-1]))
+    else:  # it has come nowhere: the hand took it away
+        last = int(np.argmax(np.isfinite(point_m[::-1, 0])))
     if first is None or last is None:
         return None
     release = len(point_m) - 1 - last
