@@ -16,7 +16,8 @@ from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
-from stvla_ros.data.st_human.process.folder import VideoError, find_videos, open_video
+from stvla_ros.data.st_human.plain import FormatError
+from stvla_ros.data.st_human.process.folder import find_videos, open_video
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.segments import find_segments
 from stvla_ros.data.st_human.process.track import register
@@ -102,7 +103,7 @@ def test_only_what_changed_is_run_again(clip: Clip, result: Path, tmp_path: Path
     assert set(other.seconds) == {"read and check", "assemble", "samples"}
     assert other.accepted == 0  # nobody said what is poured
     (judged,) = read_json(folder / "quality.json")["episodes"]
-    assert "'pour' has slots that are not seen" in judged["reasons"][0]
+    assert any("'pour' has slots that are not seen" in reason for reason in judged["reasons"])
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_right_folder_opens(tiny: Path) -> None:
     video = open_video(tiny)
     assert video.frames == 3
     assert video.depth_m(2)[0, 0] == pytest.approx(0.9)
-    assert find_videos(tiny.parent) == [tiny]
+    assert find_videos(tiny) == [tiny]
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -168,7 +169,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_wrong_folders_are_refused_by_the_files_name(tiny: Path, name: str) -> None:
     damage, said = WRONG[name]
     damage(tiny)
-    with pytest.raises(VideoError, match=said) as error:
+    with pytest.raises(FormatError, match=said) as error:
         open_video(tiny)
     assert str(tiny) in str(error.value)
 
@@ -201,11 +202,13 @@ def test_segments_need_hand_free_frames_on_both_sides() -> None:
 
 def test_registration_finds_a_motion_despite_points_of_another_thing() -> None:
     rng = np.random.default_rng(0)
-    cloud = rng.uniform([-0.05, -0.03, -0.01], [0.05, 0.03, 0.04], (600, 3))
-    T = pose(Rotation.from_euler("zyx", [8, -5, 4], degrees=True).as_matrix(), [0.012, -0.008, 0.006])
+    cloud = rng.uniform(-1.0, 1.0, (3000, 3)) * [0.05, 0.03, 0.02]
+    side = rng.integers(3, size=len(cloud))
+    cloud[np.arange(len(cloud)), side] = np.array([0.05, 0.03, 0.02])[side]  # three faces of a box
+    T = pose(Rotation.from_euler("zyx", [4, -3, 2], degrees=True).as_matrix(), [0.006, -0.004, 0.003])
     other = rng.uniform(0.2, 0.25, (60, 3))
-    source = np.vstack([cloud[:400] @ T[:3, :3].T + T[:3, 3] + rng.normal(0, 0.0005, (400, 3)), other])
+    source = np.vstack([cloud[:500] @ T[:3, :3].T + T[:3, 3] + rng.normal(0, 0.0005, (500, 3)), other])
     found, rms = register(source, KDTree(cloud), np.eye(4))
     assert np.linalg.norm((found @ T)[:3, 3]) < 0.003
     assert rms < 0.004
-    assert np.allclose(found, inverse(T), atol=0.05)
+    assert np.allclose(found, inverse(T), atol=0.03)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, to_
 from stvla_ros.data.st_human.process.segments import Segment
 from stvla_ros.data.st_human.process.track import Change, Track
 from stvla_ros.data.st_human.process.words import Seen, describe, things_of
-from stvla_ros.data.st_human.templates import TEMPLATES, Gripper, expected_after
+from stvla_ros.data.st_human.templates import TEMPLATES, Gripper, SlotValue, expected_after
 from stvla_ros.geometry.se3 import inverse, to_quaternion
 from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation, find_relations
 from stvla_ros.types import F64, I32
@@ -187,7 +188,7 @@ def _action(
     if not world.things:
         episode.doubt(0.0, "no thing was found on the table", (segment.start, segment.end))
         return None
-    label, share = _acted(world, track, change)
+    label, share = _acted(world, change)
     moved = label is not None
     if label is not None and share < SETTINGS.moved_share:
         episode.doubt(0.6, f"only {100 * share:.0f} % of the thing's old place is free afterwards")
@@ -216,7 +217,7 @@ def _action(
         episode.doubt(0.3, problem)
     elif template is None:
         episode.doubt(0.8, "nobody named the template")
-    _expect(name, slots, relations_after, after, episode)
+    _expect(name, slots, relations_after, episode)
     _judge(segment, motion, episode)
     world.places.append((thing.id, before[thing.id].center_m.copy()))
     contact, release = segment.start + motion.contact, segment.start + motion.release
@@ -241,7 +242,7 @@ def _action(
     )  # fmt: skip
 
 
-def _acted(world: _World, track: Track, change: Change) -> tuple[int | None, float]:
+def _acted(world: _World, change: Change) -> tuple[int | None, float]:
     """Label of the thing of whose old place most is free, and that share; None if nothing moved."""
     size = int(world.labels.max(initial=0)) + 1
     gone = np.bincount(world.labels[change.gone], minlength=size).astype(float)
@@ -306,7 +307,7 @@ def _turns(track: Track, motion: Motion) -> tuple[float, float]:
     return turn, tilt
 
 
-def _pattern(path: F64) -> str:
+def _pattern(path: F64) -> Literal["linear", "circular"]:
     """``circular`` if a stroke encloses an area, ``linear`` otherwise."""
     if len(path) < 3:
         return "linear"
@@ -314,12 +315,9 @@ def _pattern(path: F64) -> str:
     return "circular" if spread[1] > 0.5 * spread[0] else "linear"
 
 
-def _expect(
-    name: str, slots: Mapping[str, object], relations: Sequence[SpatialRelation], boxes: Mapping[str, OrientedBox],
-    episode: Episode,
-) -> None:  # fmt: skip
+def _expect(name: str, slots: Mapping[str, SlotValue], relations: Sequence[SpatialRelation], episode: Episode) -> None:
     """Doubt an action after which what its template promises does not hold."""
-    for subject, predicate, objects, wanted in expected_after(name, slots):  # type: ignore[arg-type]
+    for subject, predicate, objects, wanted in expected_after(name, slots):
         if predicate == "held":
             continue
         holds = any(
@@ -359,6 +357,7 @@ def _trajectory(T: F64, segment: Segment, motion: Motion, gripper: Gripper) -> t
     """Every frame in which the hand is known."""
     T_camera = inverse(T)
     out = []
+    source: Literal["auto", "interpolated", "object"]
     for i in np.flatnonzero(np.isfinite(motion.xyz_m[:, 0])):
         xyz = (T_camera @ np.append(motion.xyz_m[i], 1.0))[:3]
         held = motion.contact <= i <= motion.release

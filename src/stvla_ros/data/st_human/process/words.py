@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +145,7 @@ def _slot(template: str, name: str, seen: Seen) -> SlotValue | None:
     if name == "supports":
         found = [r.objects[0] for r in seen.relations_after if r.subject == seen.acted and r.predicate == "on"]
         return tuple(sorted(found)[:3]) or None
-    special = {
+    special: dict[str, Callable[[], SlotValue | None]] = {
         "relation": lambda: (_reference(seen) or (None, None))[0],
         "reference": lambda: (_reference(seen) or (None, None))[1],
         "references": lambda: _references(seen),
