@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,9 @@ def main() -> None:
         scores.append(_one(folder, options.output / folder.name, options.template, console))
     console.print(table(scores))
     total = figures(scores)
-    stages = Counter[str]()
-    for one in scores:
-        stages.update(one.seconds)
-    console.print("Wall seconds per stage: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.most_common()))
+    names = dict.fromkeys(name for one in scores for name in one.seconds)
+    spent = {name: sum(one.seconds.get(name, 0.0) for one in scores) for name in names}
+    console.print("Wall seconds per stage: " + ", ".join(f"{name} {value:.1f}" for name, value in spent.items()))
     print(json.dumps({"benchmark": "human", "load": os.getloadavg()[0], **total}))
 
 

@@ -81,14 +81,15 @@ def _process(arguments: Namespace) -> int:
     engine, jobs = engine_of(arguments, {}, arguments.output)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     good, totals = 0, Counter[str]()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     try:
         with count_bar(Console(file=sys.stderr), "videos, [red]{task.fields[bad]} refused[/]") as bar:
             line = bar.add_task("", total=len(sources), bad=0)
             for number, record in enumerate(engine(setup, specs(arguments.folder, sources), jobs), 1):
                 good += record.success
                 totals.update({name: int(value) for name, value in record.facts.items()})
-                seconds.update(record.times_s or {})
+                for name, value in (record.times_s or {}).items():
+                    seconds[name] = seconds.get(name, 0.0) + value
                 if not record.success:
                     console.print(record.sentence)
                 bar.update(line, completed=number, bad=number - good)
@@ -99,7 +100,7 @@ def _process(arguments: Namespace) -> int:
         f"{arguments.output}: {good} of {len(sources)} videos, {totals['actions']} actions: {totals['accepted']} to audit, "
         f"{totals['actions'] - totals['accepted']} to a person; {totals['samples']} samples."
     )
-    if spent := ", ".join(f"{name} {value:.1f}" for name, value in seconds.most_common()):
+    if spent := ", ".join(f"{name} {value:.1f}" for name, value in sorted(seconds.items(), key=lambda item: -item[1])):
         console.print(f"Seconds: {spent}.")
     return 0 if good == len(sources) else NOT_CONFIRMED
 
