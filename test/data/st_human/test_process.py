@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 from data.st_human.clips import Clip, make_clip
-from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.info import VideoInfo
@@ -20,7 +19,7 @@ from stvla_ros.data.st_human.plain import FormatError
 from stvla_ros.data.st_human.process.folder import find_videos, open_video
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.segments import find_segments
-from stvla_ros.data.st_human.process.track import register
+from stvla_ros.data.st_human.process.track import Surface, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.samples import by_task
 from stvla_ros.data.st_human.samples_json import read_samples
@@ -200,14 +199,30 @@ def test_segments_need_hand_free_frames_on_both_sides() -> None:
     assert notes == ["Frames 60 to 79: no hand-free frame after them, so this is no complete action."]
 
 
-def test_registration_finds_a_position_despite_points_of_another_thing() -> None:
+@pytest.mark.parametrize("angle_deg", [5.0, 10.0, 15.0])
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 0, 1), (2, -1, 2)])
+def test_registration_finds_a_motion_despite_points_of_another_thing(
+    angle_deg: float, axis: tuple[float, float, float]
+) -> None:
     rng = np.random.default_rng(0)
-    cloud = rng.uniform(-1.0, 1.0, (3000, 3)) * [0.05, 0.03, 0.02]
+    half = np.array([0.05, 0.03, 0.02])
+    cloud = rng.uniform(-1.0, 1.0, (3000, 3)) * half
     side = rng.integers(3, size=len(cloud))
-    cloud[np.arange(len(cloud)), side] = np.array([0.05, 0.03, 0.02])[side]  # three faces of a box
-    T = pose(Rotation.from_euler("zyx", [4, -3, 2], degrees=True).as_matrix(), [0.006, -0.004, 0.003])
+    cloud[np.arange(len(cloud)), side] = half[side]  # three faces of a box
+    turn = Rotation.from_rotvec(np.radians(angle_deg) * np.array(axis) / np.linalg.norm(axis))
+    T = pose(turn.as_matrix(), [0.006, -0.004, 0.003])
     other = rng.uniform(0.2, 0.25, (60, 3))
     source = np.vstack([cloud[:500] @ T[:3, :3].T + T[:3, 3] + rng.normal(0, 0.0005, (500, 3)), other])
-    found, rms = register(source, KDTree(cloud), np.eye(4))
-    assert np.linalg.norm((found @ T)[:3, 3]) < 0.003
-    assert rms < 0.004
+    found, rms = register(source, Surface.of(cloud[500:]), np.eye(4))
+    rest = found @ T
+    assert np.degrees(Rotation.from_matrix(rest[:3, :3]).magnitude()) < 1.0
+    assert np.linalg.norm(rest[:3, 3]) < 0.001
+    assert rms < 0.003
+
+
+def test_registration_does_not_slide_along_a_single_face() -> None:
+    rng = np.random.default_rng(0)
+    face = rng.uniform(-0.05, 0.05, (1000, 3)) * [1.0, 1.0, 0.0]
+    found, _ = register(face[:400] + [0.0, 0.0, 0.004], Surface.of(face[400:]), np.eye(4))
+    assert found[2, 3] == pytest.approx(-0.004, abs=0.0002)
+    assert np.linalg.norm(found[:2, 3]) < 0.002

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.process.segments import Segment
-from stvla_ros.data.st_human.process.track import STILL_M, Track, moments, register
+from stvla_ros.data.st_human.process.track import STILL_M, Surface, Track, moments, register
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.geometry.smoothing import smooth_path
 from stvla_ros.tabletop.relations import OrientedBox
@@ -179,7 +178,7 @@ def settled(points_m: F64, scene_m: F64, T_moved: F64) -> tuple[F64, float]:
     """
     if len(points_m) < 60 or len(scene_m) < 60:
         return T_moved, np.inf
-    found, rms = register(points_m[:: max(len(points_m) // 800, 1)], KDTree(scene_m), T_moved)
+    found, rms = register(points_m[:: max(len(points_m) // 800, 1)], Surface.of(scene_m), T_moved)
     middle = points_m.mean(axis=0)
     off = float(np.linalg.norm((found - T_moved)[:3, :3] @ middle + (found - T_moved)[:3, 3]))
     return (found, off) if np.isfinite(rms) and off < 0.05 else (T_moved, off)
