@@ -17,14 +17,16 @@ from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
 from stvla_ros.data.st_human.process.folder import find_videos, open_video
+from stvla_ros.data.st_human.process.grasp import make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
-from stvla_ros.data.st_human.process.segments import find_segments
-from stvla_ros.data.st_human.process.track import Surface, register
+from stvla_ros.data.st_human.process.segments import Segment, find_segments
+from stvla_ros.data.st_human.process.track import Surface, Track, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.samples import by_task
 from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import pose
+from stvla_ros.tabletop.relations import OrientedBox
 
 TOLD = {
     "id": "clip", "task": 4, "template": "put_on",
@@ -223,6 +225,26 @@ def test_registration_finds_a_motion_despite_points_of_another_thing(
 def test_registration_does_not_slide_along_a_single_face() -> None:
     rng = np.random.default_rng(0)
     face = rng.uniform(-0.05, 0.05, (1000, 3)) * [1.0, 1.0, 0.0]
-    found, _ = register(face[:400] + [0.0, 0.0, 0.004], Surface.of(face[400:]), np.eye(4))
+    found, _ = register(face[:400] + np.array([0.0, 0.0, 0.004]), Surface.of(face[400:]), np.eye(4))
     assert found[2, 3] == pytest.approx(-0.004, abs=0.0002)
     assert np.linalg.norm(found[:2, 3]) < 0.002
+
+
+def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
+    """The hand is registered wrongly in one frame, lower than ever after, and next in view twelve frames later."""
+    n, wrong, again, moving, arrived = 70, 10, 22, 40, 60
+    T = np.full((n, 4, 4), np.nan)
+    T[again:] = np.eye(4)
+    T[again:, 0, 3] = np.interp(np.arange(again, n), [moving - 2, arrived], [0.0, 0.2])
+    T[wrong] = pose(np.eye(3), [-0.3, 0.2, -0.1])
+    left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
+    tip = T[:, :3, 3] + [0.5, 0.0, 0.05]
+    track = Track(T, np.full(n, 0.001), tip, np.tile([0.0, 1.0, 0.0], (n, 1)), left, missing, 50)
+    box = OrientedBox(pose(np.eye(3), [0.5, 0.0, 0.02]), np.array([0.04, 0.04, 0.04]), False)
+    segment = Segment(0, n - 1, (0,), (n,))
+    assert make_motion(track, segment, box, 30.0, True) is None
+    T[wrong] = np.nan
+    found = make_motion(track, segment, box, 30.0, True)
+    assert found is not None
+    assert np.isfinite(found.xyz_m[[found.contact, found.release]]).all()
+    assert moving - 3 <= found.contact <= moving

@@ -234,7 +234,7 @@ def _action(
             angle_deg=round(abs(turn), 1) if name == "turn" else None,
             pattern=_pattern(known) if name == "wipe" else None,
             tilt_deg=round(tilt, 1) if name == "pour" else None,
-            ratio=int(slots["percent"]) / 100 if name == "cut" else None,
+            ratio=int(str(slots["percent"])) / 100 if name == "cut" else None,
         ),
         Relations(_relations(relations_before), _relations(relations_after)),
         depends_on=tuple(a.id for a in earlier if involved & set(things_of(a.template, a.slots))),
@@ -279,8 +279,7 @@ def _settle(
     if not np.isfinite(off):
         episode.doubt(0.5, "nothing has come where the thing was put")
     elif off > SETTINGS.settle_m:
-        factor = 0.8 if off < 2 * SETTINGS.settle_m else 0.5
-        episode.doubt(factor, f"hand and scene disagree about the new place by {1000 * off:.0f} mm")
+        episode.doubt(0.5, f"hand and scene disagree about the new place by {1000 * off:.0f} mm")
     box = moved_box(thing.box, T_moved)
     world.things[label] = replace(thing, box=box)
     labels = world.labels.copy()

@@ -104,6 +104,8 @@ def make_motion(track: Track, segment: Segment, box: OrientedBox, fps: float, mo
     point = grasp_point(box, end[contact])
     raw = carried(track, contact, point)
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
+    if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
+        return None
     T_moved = track.T_ref[release] @ inverse(track.T_ref[contact]) if moved else np.eye(4)
     R = _rotations(track, contact, box)
     width = min(float(min(box.size_m[:2])), OPEN_M)

@@ -155,8 +155,8 @@ def _paths(info: VideoInfo, action: Action, frames: Frames, clean: str) -> Itera
         if np.isfinite(start):
             offsets = whole[:, 2] - start
             depth = Objects(start_depth_m=start, depth_offset_mm=tuple(float(v) for v in np.rint(1000 * offsets)))
-            words = (IMAGE + question, answer, IMAGE + depth_prompt(start), write_offsets(offsets))
-            yield "depth", words, (clean, frames.depth(action.clean_frame)), depth
+            turns = (IMAGE + question, answer, IMAGE + depth_prompt(start), write_offsets(offsets))
+            yield "depth", turns, (clean, frames.depth(action.clean_frame)), depth
     s = arc_length(held)
     for share in REMAINING:
         k = int(np.searchsorted(s, share * s[-1]))

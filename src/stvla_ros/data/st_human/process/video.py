@@ -213,7 +213,7 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def _load(path: Path) -> tuple[Track, Change]:
     arrays = read_arrays(path, VideoError)
-    track = Track(*(arrays[name] for name in _ARRAYS), int(arrays["reference"]))
+    track = Track(**{name: arrays[name] for name in _ARRAYS}, reference=int(arrays["reference"]))
     return track, find_change(arrays["before_m"], arrays["after_m"])
 
 
