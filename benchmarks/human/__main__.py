@@ -28,7 +28,7 @@ from stvla_ros.files import read_json
 
 def main() -> None:
     options = parse()
-    console, scores = Console(width=120), []
+    console, scores = Console(width=140), []
     folders = sorted(path.parent for path in options.videos.rglob("truth.json"))
     if not folders:
         raise SystemExit(f"{options.videos}: wanted synthetic videos with truth.json, found none.")
