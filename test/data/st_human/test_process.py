@@ -107,6 +107,20 @@ def test_only_what_changed_is_run_again(clip: Clip, result: Path, tmp_path: Path
     assert any("'pour' has slots that are not seen" in reason for reason in judged["reasons"])
 
 
+def test_a_hand_that_ends_elsewhere_than_the_thing_goes_to_a_person(clip: Clip, result: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "drifted"
+    shutil.copytree(result, folder, symlinks=True)
+    arrays = dict(np.load(folder / "track-00.npz"))
+    arrays["T_ref"][int(arrays["reference"]) :, 2, 3] += 0.025
+    np.savez_compressed(folder / "track-00.npz", **arrays)
+    (folder / "info.json").unlink()
+    report = process_video(clip.folder, folder, ProcessSettings(samples=False))
+    assert set(report.seconds) == {"read and check", "assemble"}
+    (judged,) = read_json(folder / "quality.json")["episodes"]
+    assert judged["route"] == "person", judged
+    assert any("hand and scene disagree about the new place by 2" in reason for reason in judged["reasons"])
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A folder of three small frames that opens."""
