@@ -195,8 +195,13 @@ COMMANDS = {
     ),
     "human": Entry(
         TRAIN,
-        "check videos of hands annotated as ST-Human, make tables of them, plan the acceptance of a batch",
-        ("stvla human check videos", "stvla human tables videos tables", "stvla human plan 500 --usual 0.985"),
+        "make ST-Human data of videos of hands, check it, make tables of it, plan the acceptance of a batch",
+        (
+            "stvla human process videos --output st_human --template put_on",
+            "stvla human check st_human",
+            "stvla human tables st_human tables",
+            "stvla human plan 500 --usual 0.985",
+        ),
     ),
     "sft": Entry(
         TRAIN,

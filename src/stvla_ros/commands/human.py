@@ -1,4 +1,4 @@
-"""``stvla human``: checks ST-Human videos, makes tables of them, and plans the acceptance of a batch."""
+"""``stvla human``: makes ST-Human data of videos, checks it, makes tables of it, and plans the acceptance of a batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,31 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from stvla_ros.commands.arguments import Parser, share, whole
+from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, folder, share, whole
+from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
+from stvla_ros.data.st_human.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from stvla_ros.data.st_human.info import VideoInfo
 
 
 def add_arguments(parser: Parser) -> None:
-    verbs = parser.add_subparsers(dest="verb", metavar="check|tables|plan", required=True, parser_class=_VerbParser)
+    verbs = parser.add_subparsers(
+        dest="verb", metavar="process|check|tables|plan", required=True, parser_class=_VerbParser
+    )
+    process = verbs.add_parser("process", help="find hands, actions, paths and relations in RGB-D videos; resumes")
+    option = process.add_argument
+    option("folder", type=Path, metavar="FOLDER", help="of one video (rgb, depth, camera.json), or of many")
+    option("--output", type=folder, required=True, metavar="DIR", help="one folder per video")
+    option("--hands", choices=("depth",), default="depth", help="what finds hands; default: depth, without weights")
+    option(
+        "--template", choices=tuple(TEMPLATES), metavar="NAME",
+        help="of all actions: see docs/reference/st_human_actions.md; default: what video.json says, else a guess",
+    )  # fmt: skip
+    option("--no-samples", action="store_true", help="write no samples with their images")
+    add_engine_arguments(process, "one per core")
     check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
@@ -46,8 +61,48 @@ class _VerbParser(Parser):
 
 
 def run(arguments: Namespace) -> int:
-    verbs: dict[str, Callable[[Namespace], int]] = {"check": _check, "tables": _tables, "plan": _plan}
+    verbs: dict[str, Callable[[Namespace], int]] = {
+        "process": _process,
+        "check": _check,
+        "tables": _tables,
+        "plan": _plan,
+    }
     return verbs[arguments.verb](arguments)
+
+
+def _process(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.process.folder import find_videos
+    from stvla_ros.data.st_human.process.parallel import ProcessSetup, specs
+    from stvla_ros.data.st_human.process.video import ProcessSettings
+
+    sources = find_videos(arguments.folder)
+    settings = ProcessSettings(arguments.hands, arguments.template, not arguments.no_samples)
+    setup = ProcessSetup(str(arguments.folder.resolve()), str(arguments.output.resolve()), settings)
+    engine, jobs = engine_of(arguments, {}, arguments.output)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    good, totals = 0, Counter[str]()
+    seconds: dict[str, float] = {}
+    try:
+        with count_bar(Console(file=sys.stderr), "videos, [red]{task.fields[bad]} refused[/]") as bar:
+            line = bar.add_task("", total=len(sources), bad=0)
+            for number, record in enumerate(engine(setup, specs(arguments.folder, sources), jobs), 1):
+                good += record.success
+                totals.update({name: int(value) for name, value in record.facts.items()})
+                for name, value in (record.times_s or {}).items():
+                    seconds[name] = seconds.get(name, 0.0) + value
+                if not record.success:
+                    console.print(record.sentence)
+                bar.update(line, completed=number, bad=number - good)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command resumes here.")
+        return INTERRUPTED
+    console.print(
+        f"{arguments.output}: {good} of {len(sources)} videos, {totals['actions']} actions: {totals['accepted']} to audit, "
+        f"{totals['actions'] - totals['accepted']} to a person; {totals['samples']} samples."
+    )
+    if spent := ", ".join(f"{name} {value:.1f}" for name, value in sorted(seconds.items(), key=lambda item: -item[1])):
+        console.print(f"Seconds: {spent}.")
+    return 0 if good == len(sources) else NOT_CONFIRMED
 
 
 def _check(arguments: Namespace) -> int:

@@ -60,13 +60,18 @@ class View:
 
 
 def look(
-    frame: RgbdFrame, robot: RobotState, pixels: int, robot_margin_m: float, config: RegionConfig, exact: bool = True
+    frame: RgbdFrame,
+    robot: RobotState | None,
+    pixels: int,
+    robot_margin_m: float,
+    config: RegionConfig,
+    exact: bool = True,
 ) -> View:
     """Find the instances of a frame; one without any valid depth has none.
 
     Args:
         frame: The image.
-        robot: The arm at about the image's time.
+        robot: The arm at about the image's time; None: there is none.
         pixels: Images with more pixels are subsampled to about this many.
         robot_margin_m: Points this close to the arm's hulls belong to the arm.
         config: Where objects are searched, and how they end.
@@ -78,7 +83,7 @@ def look(
     rgb, depth = every_nth(frame.rgb, stride), every_nth(frame.depth_m, stride)
     depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
     points = depth_cloud(camera, depth)
-    arm = robot_mask(points, robot, robot_margin_m)
+    arm = np.zeros(depth.shape, bool) if robot is None else robot_mask(points, robot, robot_margin_m)
     table = fit_support_plane(points, arm, 3000 if exact else 2000)
     colours = colour_feature(rgb)
     objects, notes = find_instances(rgb, colours, depth, points, arm, table, camera, config, exact)

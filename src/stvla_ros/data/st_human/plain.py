@@ -76,7 +76,8 @@ def _dataclass(cls: Any, value: Any, where: str) -> Any:
         if key not in fields:
             raise FormatError(f"{where}: unknown key '{key}'.{closest(str(key), fields)}")
     for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and name not in value:
             raise FormatError(f"{where}: '{name}' is missing.")
     return cls(**{name: _read(types[name], item, f"{where}.{name}") for name, item in value.items()})
 

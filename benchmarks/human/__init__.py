@@ -1,0 +1,1 @@
+"""How well ``stvla human process`` finds what synthetic videos of hands truly show."""

@@ -1,0 +1,138 @@
+"""How well ``stvla human process`` finds what synthetic videos truly show: segments, contact, paths, relations, words.
+
+It reads folders with rgb, depth, camera.json and, for the comparison only, truth.json and truth.npz beside them. The
+template and the names of the things are given as a person would give them; which is which is for the pipeline to find.
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.human.score import CONTACT_PX, MOMENT_FRAMES, Score, score
+from stvla_ros.config import ConfigError
+from stvla_ros.data.st_human.info_json import read_info
+from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
+from stvla_ros.files import read_json
+
+
+def main() -> None:
+    options = parse()
+    console, scores = Console(width=140), []
+    folders = sorted(path.parent for path in options.videos.rglob("truth.json"))
+    if not folders:
+        raise SystemExit(f"{options.videos}: wanted synthetic videos with truth.json, found none.")
+    for folder in folders[: options.most]:
+        scores.append(_one(folder, options.output / folder.name, options.template, console))
+    console.print(table(scores))
+    total = figures(scores)
+    names = dict.fromkeys(name for one in scores for name in one.seconds)
+    spent = {name: sum(one.seconds.get(name, 0.0) for one in scores) for name in names}
+    console.print("Wall seconds per stage: " + ", ".join(f"{name} {value:.1f}" for name, value in spent.items()))
+    print(json.dumps({"benchmark": "human", "load": os.getloadavg()[0], **total}))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.human", description=__doc__)
+    parser.add_argument("videos", type=Path, help="folder of synthetic videos")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--most", type=int, default=None, help="only the first so many videos")
+    parser.add_argument(
+        "--no-template", dest="template", action="store_false", help="let the pipeline guess the template"
+    )
+    return parser.parse_args()
+
+
+def _one(folder: Path, output: Path, template: bool, console: Console) -> Score:
+    """Process one video in a folder without its truth, then compare."""
+    true = read_json(folder / "truth.json")
+    source = output / "video"
+    source.mkdir(parents=True, exist_ok=True)
+    for name in ("rgb", "depth", "camera.json"):
+        if not (source / name).exists():
+            (source / name).symlink_to((folder / name).resolve())
+    things = [
+        {"name": o["name"], "roles": ["container"] if o["container"] else []}
+        for o in true["objects"]
+        if o.get("part_of") is None
+    ]
+    told: dict[str, Any] = {"id": folder.name, "objects": things, "hand": true["hand"]}
+    (source / "video.json").write_text(json.dumps(told | ({"template": true["template"]} if template else {})))
+    start = time.process_time()
+    try:
+        report = process_video(source, output, ProcessSettings(samples=False))
+    except ConfigError as error:
+        console.print(f"{folder.name}: {error}", markup=False)
+        return Score(true["kind"], frames=true["frames"])
+    used = time.process_time() - start
+    routes = {e["id"]: e["route"] for e in read_json(output / "quality.json")["episodes"]}
+    found = score(read_info(output / "info.json"), routes, folder)
+    found.seconds, found.cpu_s = report.seconds, used
+    return found
+
+
+def figures(scores: Sequence[Score]) -> dict[str, Any]:
+    """The figures of some videos."""
+    right, wrong, missed = (sum(s.segments[k] for s in scores) for k in range(3))
+    timed = [s.moments for s in scores]
+    px = [s.contact_px if s.contact_px is not None else np.inf for s in scores]
+    rest = [s for s in scores if not s.routed]
+    clear, spurious = ([sum(getattr(s, name)[k] for s in scores) for k in (0, 1)] for name in ("relations", "spurious"))
+
+    def near(k: int) -> float:
+        return float(np.mean([m is not None and abs(m[k]) <= MOMENT_FRAMES for m in timed]))
+
+    return {
+        "videos": len(scores),
+        "segments_f1": 2 * right / max(2 * right + wrong + missed, 1),
+        "contact": near(0),
+        "release": near(1),
+        "contact_point": float(np.mean([p <= CONTACT_PX for p in px])),
+        "rms_seen_mm": _rms([s.seen_mm for s in scores]),
+        "rms_gap_mm": _rms([s.gap_mm for s in scores]),
+        "relations": clear[0] / max(clear[1], 1),
+        "relations_wrong": spurious[0] / max(spurious[1], 1),
+        "sentence": float(np.mean([s.exact for s in scores])),
+        "routed": float(np.mean([s.routed for s in scores])),
+        "rest_sentence": float(np.mean([s.exact for s in rest])) if rest else None,
+        "rest_contact_point": float(np.mean([(s.contact_px or 0.0) <= CONTACT_PX for s in rest])) if rest else None,
+        "rest_rms_seen_mm": _rms([s.seen_mm for s in rest]),
+        "cpu_s": float(np.mean([s.cpu_s for s in scores])),
+        "cpu_ms_per_frame": 1000 * sum(s.cpu_s for s in scores) / max(sum(s.frames for s in scores), 1),
+    }
+
+
+def _rms(errors: Sequence[np.ndarray]) -> float | None:
+    all_ = np.concatenate([*errors, np.zeros(0)])
+    return float(np.sqrt((all_**2).mean())) if len(all_) else None
+
+
+def table(scores: Sequence[Score]) -> Table:
+    """A row per task, and one for all."""
+    columns = {
+        "videos": "videos", "segments_f1": "F1", "contact": "contact", "release": "release", "contact_point": "point",
+        "rms_seen_mm": "seen mm", "rms_gap_mm": "gap mm", "relations": "relations", "relations_wrong": "wrong",
+        "sentence": "sentence", "routed": "to person", "rest_rms_seen_mm": "rest mm", "cpu_s": "CPU s",
+    }  # fmt: skip
+    out = Table("task", *columns.values())
+    for kind in [*sorted({s.kind for s in scores}), None]:
+        row = figures([s for s in scores if kind in (None, s.kind)])
+        shown = [row[name] for name in columns]
+        out.add_row(
+            kind or "all", *("-" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in shown)
+        )
+    return out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The hand as a gripper: where it takes a thing, its path through the segment, its pose, and the thing's new place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from stvla_ros.data.st_human.process.segments import Segment
+from stvla_ros.data.st_human.process.track import STILL_M, Surface, Track, moments, register
+from stvla_ros.geometry.se3 import inverse, pose
+from stvla_ros.geometry.smoothing import smooth_path
+from stvla_ros.tabletop.relations import OrientedBox
+from stvla_ros.types import F64, Bool
+
+SPAN_M = 0.10
+"""What is narrower is grasped across its middle; wider things at a rim."""
+
+DEEP_M = 0.04
+"""The fingers reach this far below the top of what they grasp, or to its middle if that is higher."""
+
+OPEN_M, MARGIN_M = 0.08, 0.03
+"""Widest opening of the gripper, and how much wider than the thing it is before the contact."""
+
+SIGMA_M = (0.003, 0.003, 0.004)
+"""Standard deviations of a registered position."""
+
+TOUCH_M = 0.025
+"""A thing is touched if the hand's end comes this close to its box."""
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """A segment as the motion of a gripper, frame by frame from its start, in the workspace.
+
+    Attributes:
+        contact: Index of the first contact.
+        release: Index of the last one.
+        xyz_m: (N, 3) smooth grasp point, NaN: unknown.
+        sigma_m: (N,) its standard deviation.
+        seen: (N,) frames with a measurement that was used.
+        R: (N, 3, 3) rotation of the gripper: z out of the hand, y along the finger opening.
+        width_m: (N,) opening.
+        moved: Whether the thing moved.
+        T_moved: (4, 4) motion of the thing from its old place to its new one.
+    """
+
+    contact: int
+    release: int
+    xyz_m: F64
+    sigma_m: F64
+    seen: Bool
+    R: F64
+    width_m: F64
+    moved: bool
+    T_moved: F64
+
+
+def grasp_point(box: OrientedBox, tip_m: F64) -> F64:
+    """(3,) where a hand with its end at ``tip_m`` (3,) takes a thing: the middle between the fingers.
+
+    In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide.
+    """
+    local = inverse(box.T_workspace_box) @ np.append(tip_m, 1.0)
+    half = box.size_m / 2
+    narrow = int(np.argmin(box.size_m[:2]))
+    point = np.clip(local[:3], -half, half)
+    if box.size_m[narrow] < SPAN_M:
+        point[narrow] = 0.0
+        other = 1 - narrow
+        point[other] = (
+            0.0 if box.size_m[other] < SPAN_M else np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
+        )
+    point[2] = max(half[2] - DEEP_M, 0.0)
+    return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
+
+
+def distance_to_box(box: OrientedBox, points_m: F64) -> F64:
+    """(N,) distance of points (N, 3) from a box; 0 inside."""
+    T = inverse(box.T_workspace_box)
+    local = points_m @ T[:3, :3].T + T[:3, 3]
+    return np.asarray(np.linalg.norm(np.maximum(np.abs(local) - box.size_m / 2, 0.0), axis=1))
+
+
+def carried(track: Track, at: int, point_m: F64) -> F64:
+    """(N, 3) a point that moves with the hand, from where it is at index ``at``."""
+    T = track.T_ref @ inverse(track.T_ref[at])
+    return np.asarray(T[:, :3, :3] @ point_m + T[:, :3, 3])
+
+
+def make_motion(track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool) -> Motion | None:
+    """The motion of a gripper at a thing with this box at its old place; None if the hand was lost where it matters."""
+    known = np.isfinite(track.T_ref[:, 0, 0])
+    if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
+        return None
+    end = carried(track, track.reference, track.tip_m[track.reference])
+    found = moments(track, end) if moved else _touch(track, end, box)
+    if found is None:
+        return None
+    contact, release = found
+    if not known[contact] or not known[release]:
+        return None
+    point = grasp_point(box, end[contact])
+    raw = carried(track, contact, point)
+    xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
+    if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
+        return None
+    T_moved = track.T_ref[release] @ inverse(track.T_ref[contact]) if moved else np.eye(4)
+    R = _rotations(track, contact, box)
+    width = min(float(min(box.size_m[:2])), OPEN_M)
+    widths = np.full(len(xyz), min(width + MARGIN_M, OPEN_M))
+    widths[contact : release + 1] = width if moved else 0.0
+    return Motion(contact, release, xyz, sigma, seen, R, widths, moved, T_moved)
+
+
+def _touch(track: Track, end: F64, box: OrientedBox) -> tuple[int, int] | None:
+    """First and last index at which the hand's end stands still at a thing that does not move."""
+    away = distance_to_box(box, np.where(np.isfinite(end), end, np.inf))
+    nearest = int(np.argmin(away))
+    if away[nearest] > 2 * TOUCH_M:
+        return None
+    still = np.linalg.norm(end - end[nearest], axis=1) < 2 * STILL_M
+    first = last = nearest
+    while first > 0 and still[first - 1]:
+        first -= 1
+    while last + 1 < len(still) and still[last + 1]:
+        last += 1
+    return first, last
+
+
+def _smooth(raw: F64, rms: F64, corners: tuple[int, int], fps: float) -> tuple[F64, F64, Bool]:
+    """Approach, held phase and retreat smoothed apart, as contact is a corner; they share the frames at their ends."""
+    n = len(raw)
+    xyz, sigma, seen = np.full((n, 3), np.nan), np.full(n, np.nan), np.zeros(n, bool)
+    for a, b in ((0, corners[0]), corners, (corners[1], n - 1)):
+        part = slice(a, b + 1)
+        if b - a < 1 or not np.isfinite(raw[part]).all(axis=1).any():
+            continue
+        worse = np.clip(rms[part] / 0.003, 1.0, 4.0)
+        deviation = np.array(SIGMA_M) * np.where(np.isfinite(worse), worse, 1.0)[:, None]
+        smooth = smooth_path(np.arange(a, b + 1) / fps, raw[part], deviation)
+        xyz[part], sigma[part] = smooth.xyz_m, smooth.sigma_m
+        seen[part] = np.isfinite(smooth.xyz_m[:, 0]) & ~smooth.filled
+    return xyz, sigma, seen
+
+
+def _rotations(track: Track, contact: int, box: OrientedBox) -> F64:
+    """(N, 3, 3): z from the wrist to the fingers at the contact, y across the thing's narrow side; turned with the hand."""
+    z = track.axis[contact] if np.isfinite(track.axis[contact]).all() else np.array([0.0, 0.0, -1.0])
+    z = z + np.array([0.0, 0.0, -1.0])  # fingers bend down from the arm's direction
+    z /= np.linalg.norm(z)
+    y = box.T_workspace_box[:3, int(np.argmin(box.size_m[:2]))]
+    y = y - (y @ z) * z
+    if np.linalg.norm(y) < 0.2:
+        y = np.cross(z, [1.0, 0.0, 0.0])
+    y /= np.linalg.norm(y)
+    start = np.column_stack([np.cross(y, z), y, z])
+    turns = (track.T_ref @ inverse(track.T_ref[contact]))[:, :3, :3]
+    known = np.isfinite(turns[:, 0, 0])
+    out = np.empty((len(turns), 3, 3))
+    nearest = np.abs(np.arange(len(turns))[:, None] - np.flatnonzero(known)).argmin(axis=1)
+    filled = turns[np.flatnonzero(known)[nearest]]
+    half = 4  # frames: about 0.3 s in all at 30 Hz
+    for i in range(len(out)):
+        out[i] = Rotation.from_matrix(filled[max(i - half, 0) : i + half + 1]).mean().as_matrix() @ start
+    return out
+
+
+def settled(points_m: F64, scene_m: F64, T_moved: F64) -> tuple[F64, float]:
+    """A thing's motion made exact by registering its visible points to the scene afterwards.
+
+    Args:
+        points_m: (N, 3) its points at the old place.
+        scene_m: (M, 3) points of the scene afterwards, only what has come.
+        T_moved: (4, 4) its motion as the hand tells it.
+
+    Returns:
+        (4, 4) its motion, and how far it is from the hand's [m].
+    """
+    if len(points_m) < 60 or len(scene_m) < 60:
+        return T_moved, np.inf
+    found, rms = register(points_m[:: max(len(points_m) // 800, 1)], Surface.of(scene_m), T_moved)
+    middle = points_m.mean(axis=0)
+    off = float(np.linalg.norm((found - T_moved)[:3, :3] @ middle + (found - T_moved)[:3, 3]))
+    return (found, off) if np.isfinite(rms) and off < 0.05 else (T_moved, off)
+
+
+def moved_box(box: OrientedBox, T_moved: F64) -> OrientedBox:
+    """A box after a motion; tilts of less than 20 degrees are errors."""
+    T = T_moved @ box.T_workspace_box
+    if T[2, 2] > np.cos(np.radians(20.0)):
+        yaw = np.arctan2(T[1, 0], T[0, 0])
+        T = pose(Rotation.from_euler("z", yaw).as_matrix(), T[:3, 3])
+    return OrientedBox(T, box.size_m, box.container)

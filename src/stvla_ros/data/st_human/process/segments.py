@@ -1,0 +1,115 @@
+"""When a hand is in view: the actions of a video whose hand leaves between them, and the hand-free images around each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.data.st_human.process.folder import HumanVideo, VideoError
+from stvla_ros.data.st_human.process.hands import HandBackend, in_front
+from stvla_ros.geometry.paths import runs
+from stvla_ros.types import F32, Bool
+
+FREE = 5
+"""Hand-free frames whose median is the background, at most."""
+
+GAP, LEAST = 3, 8
+"""Frames: a hand that is lost for fewer is still there, and one that is seen for fewer is none."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A hand in view, with hand-free frames before and after.
+
+    Attributes:
+        start: First frame with the hand.
+        end: Last frame with it.
+        before: Hand-free frames before it, the last one nearest.
+        after: Hand-free frames after it.
+    """
+
+    start: int
+    end: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def median_depth(video: HumanVideo, frames: tuple[int, ...]) -> F32:
+    """(H, W) median depth [m] of frames without a hand, NaN where none has any."""
+    return _median([video.depth_m(frame) for frame in frames])
+
+
+def _median(images: list[F32]) -> F32:
+    """The median of what is known, without a warning where nothing is."""
+    stack = np.sort(np.stack(images), axis=0)  # NaN last
+    known = np.isfinite(stack).sum(axis=0)
+    middle = np.maximum(known - 1, 0) // 2
+    return np.asarray(np.take_along_axis(stack, middle[None], axis=0)[0], np.float32)
+
+
+def hand_in_view(
+    video: HumanVideo, hands: HandBackend, stride: int, on_frame: Callable[[int], None] = lambda _: None
+) -> Bool:
+    """(N,) whether a frame shows a hand. The first frames must not.
+
+    Args:
+        video: The video.
+        hands: Finds the hand.
+        stride: Every so many pixels are looked at.
+        on_frame: Gets the number of each frame that is done.
+
+    Raises:
+        VideoError: The first frames show a hand, or a frame cannot be read.
+    """
+    free: deque[F32] = deque(maxlen=FREE)
+    first = [video.depth_m(frame)[::stride, ::stride] for frame in range(min(FREE, video.frames))]
+    background = start = _median(first)
+    seen, gone = np.zeros(video.frames, bool), 0
+    for frame in range(video.frames):
+        depth = video.depth_m(frame)[::stride, ::stride]
+        seen[frame] = hands.find(None, depth, background) is not None
+        if seen[frame]:
+            gone = 0
+        else:
+            gone += 1
+            free.append(depth)
+            if gone == FREE:  # the scene as the hand has left it
+                background = _median(list(free))
+        on_frame(frame)
+    if not seen.all() and hands.find(None, start, background) is not None and _reaches_in(start, background):
+        raise VideoError(
+            f"{video.folder}: wanted a hand-free scene in the first {FREE} frames, found a hand in them: begin to record "
+            "before the hand comes into view, or cut the beginning."
+        )
+    return seen
+
+
+def _reaches_in(start: F32, end: F32) -> bool:
+    """Whether what was there at the start and not at the end touches the border widely, as an arm does."""
+    mask = in_front(start, end)
+    rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    return bool(rim.mean() > 0.01)
+
+
+def find_segments(seen: Bool) -> tuple[list[Segment], list[str]]:
+    """The segments, and one sentence for each that lacks a hand-free frame before or after it."""
+    filled = seen.copy()
+    for a, b in runs(~seen):
+        if a > 0 and b < len(seen) and b - a < GAP:
+            filled[a:b] = True
+    spans = [(a, b - 1) for a, b in runs(filled) if b - a >= LEAST]
+    segments, notes = [], []
+    for k, (start, end) in enumerate(spans):
+        earliest = spans[k - 1][1] + 1 if k else 0
+        latest = spans[k + 1][0] if k + 1 < len(spans) else len(seen)
+        before = tuple(t for t in range(max(earliest, start - FREE - 1), start - 1) if not seen[t])
+        after = tuple(t for t in range(end + 2, min(latest, end + 2 + FREE)) if not seen[t])
+        if before and after:
+            segments.append(Segment(start, end, before, after))
+        else:
+            side = "after" if before else "before"
+            notes.append(f"Frames {start} to {end}: no hand-free frame {side} them, so this is no complete action.")
+    return segments, notes

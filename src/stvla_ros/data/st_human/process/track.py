@@ -1,0 +1,299 @@
+"""How the hand and what it holds move in one segment: registered clouds, what is gone and what has come, contact, release.
+
+A hand and the thing in it move as one. The points around the hand's end in a frame where it holds the thing are the
+reference; each frame's points are registered to them by point-to-plane ICP (Chen and Medioni 1992) with trimmed pairs,
+forwards and backwards from there. Only what is nearer than the scene both before and after counts, so neither the thing at its old
+place nor at its new one is part of the hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation
+
+from stvla_ros.data.st_human.process.folder import HumanVideo
+from stvla_ros.data.st_human.process.hands import HandBackend, in_front
+from stvla_ros.data.st_human.process.scene import backproject, to_workspace
+from stvla_ros.data.st_human.process.segments import Segment
+from stvla_ros.geometry.paths import runs
+from stvla_ros.geometry.se3 import inverse, pose
+from stvla_ros.types import F32, F64, Bool
+
+REACH_M = 0.14
+"""Points this close to the hand's end are registered."""
+
+POINTS, LEAST_POINTS = 500, 60
+"""Registered per frame; with fewer a frame says nothing."""
+
+PAIR_M = (0.03, 0.012)
+"""Longest pairs of the first and the last round of ICP."""
+
+ROUNDS, TRIM = 12, 0.95
+"""Rounds, and the share of nearest pairs that counts: the farthest few are other things, but the next are at outlines,
+which alone hold faces seen from the front against a shift sideways. Chosen on the tests' clip, where less loses the hand."""
+
+NEIGHBOURS, SLIDE = 10, 0.1
+"""Points that a normal is fitted to, and the weight of a pair's distance along the plane beside that across it.
+
+Without the second a cloud would slide where its planes do not hold it, e.g. along a single face."""
+
+GOOD_M = 0.006
+"""Root mean square of the pairs of a frame that is well registered."""
+
+MOVED = 0.06
+"""Share of a thing's old place that is free when it has begun to move."""
+
+STILL_M = 0.0025
+"""A hand that stays within this stands still."""
+
+LOW_M = 0.006
+"""Contact is near the lowest point of the hand's way to the thing."""
+
+LEAST_CHANGE_PX = 12
+"""Smaller changes are noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What differs between the hand-free scenes before and after, in every ``stride``-th pixel.
+
+    Attributes:
+        before_m: (h, w) depth.
+        after_m: (h, w) depth.
+        gone: (h, w) where something was.
+        came: (h, w) where something is now.
+    """
+
+    before_m: F32
+    after_m: F32
+    gone: Bool
+    came: Bool
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """A segment, frame by frame from its start.
+
+    Attributes:
+        T_ref: (N, 4, 4) motion of the hand from the reference frame to each frame, in the workspace; NaN: unknown.
+        rms_m: (N,) of the pairs.
+        tip_m: (N, 3) the hand's end, NaN: unknown.
+        axis: (N, 3) from where the arm enters to its end, of unit length.
+        left: (N,) share of what is gone afterwards that is already free.
+        missing: (N,) share of what has come that is not there yet.
+        reference: Index of the reference frame.
+    """
+
+    T_ref: F64
+    rms_m: F64
+    tip_m: F64
+    axis: F64
+    left: F64
+    missing: F64
+    reference: int
+
+
+def find_change(before_m: F32, after_m: F32) -> Change:
+    """What differs between two hand-free depth images, (H, W) each."""
+    return Change(before_m, after_m, _large(in_front(before_m, after_m)), _large(in_front(after_m, before_m)))
+
+
+def _large(mask: Bool) -> Bool:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= LEAST_CHANGE_PX
+    keep[0] = False
+    return np.asarray(keep[labels]) if count > 1 else np.zeros(mask.shape, bool)
+
+
+def follow(
+    video: HumanVideo, segment: Segment, change: Change, hands: HandBackend, T_workspace_camera: F64, stride: int
+) -> Track:
+    """Follow the hand through a segment. Raises VideoError for a frame that cannot be read."""
+    floor = np.fmin(change.before_m, change.after_m)
+    n = segment.end - segment.start + 1
+    clouds: list[F64] = []
+    tip, axis = np.full((n, 3), np.nan), np.full((n, 3), np.nan)
+    left, missing = np.zeros(n), np.zeros(n)
+    for i in range(n):
+        depth = video.depth_m(segment.start + i)[::stride, ::stride]
+        with np.errstate(invalid="ignore"):
+            left[i] = _share(depth - change.before_m > 0.012, change.gone & np.isfinite(depth))
+            missing[i] = _share(depth - change.after_m > 0.012, change.came & np.isfinite(depth))
+        hand = hands.find(None, depth, floor)
+        cloud = np.zeros((0, 3))
+        if hand is not None:
+            inner = cv2.erode(hand.mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+            points = backproject(video, depth, stride).reshape(*depth.shape, 3)
+            at = np.argwhere(inner & np.isfinite(depth))
+            cloud, tip[i], axis[i] = _end(points, at, hand.tip_px, hand.enters_px, T_workspace_camera)
+        clouds.append(cloud)
+    reference = _reference(left, missing, tip, clouds)
+    T, rms = _register_all(clouds, reference)
+    return Track(T, rms, tip, axis, left, missing, reference)
+
+
+def _share(mask: Bool, of: Bool) -> float:
+    total = int(np.count_nonzero(of))
+    return float(np.count_nonzero(mask & of)) / total if total else 0.0
+
+
+def _end(
+    points: F32, at: np.ndarray, tip_px: tuple[float, float], enters_px: tuple[float, float], T_workspace_camera: F64
+) -> tuple[F64, F64, F64]:
+    """The cloud around a hand's end in the workspace, the end, and the direction that it points to."""
+    nothing = np.zeros((0, 3)), np.full(3, np.nan), np.full(3, np.nan)
+    if len(at) < LEAST_POINTS:
+        return nothing
+    cloud = to_workspace(T_workspace_camera, points[at[:, 0], at[:, 1]])
+    along = np.hypot(at[:, 1] - enters_px[0], at[:, 0] - enters_px[1])
+    near = cloud[np.hypot(at[:, 1] - tip_px[0], at[:, 0] - tip_px[1]) <= np.quantile(along, 0.9) * 0.1 + 3.0]
+    if not len(near):
+        return nothing
+    tip = np.median(near, axis=0)
+    arm = np.median(cloud[along <= np.quantile(along, 0.3)], axis=0)
+    direction = tip - arm
+    cloud = cloud[((cloud - tip) ** 2).sum(axis=1) < REACH_M**2]
+    return cloud, tip, direction / max(float(np.linalg.norm(direction)), 1e-9)
+
+
+def _reference(left: F64, missing: F64, tip: F64, clouds: list[F64]) -> int:
+    """A frame in which the thing is held and well seen; without motion, the one with the hand's end lowest."""
+    enough = np.array([len(cloud) >= LEAST_POINTS for cloud in clouds])
+    held = (left > 0.5) & (missing > 0.5) & enough
+    if held.any():
+        return int(np.flatnonzero(held)[0])
+    moving = (left > MOVED) & enough
+    if moving.any():
+        return int(np.flatnonzero(moving)[0])
+    height = np.where(enough & np.isfinite(tip[:, 2]), tip[:, 2], np.inf)
+    return int(np.argmin(height))
+
+
+def _register_all(clouds: list[F64], reference: int) -> tuple[F64, F64]:
+    """Motion from the reference to each frame, and the root mean square of the pairs."""
+    n = len(clouds)
+    T, rms = np.full((n, 4, 4), np.nan), np.full(n, np.nan)
+    if len(clouds[reference]) < LEAST_POINTS:
+        return T, rms
+    target = Surface.of(clouds[reference])
+    T[reference], rms[reference] = np.eye(4), 0.0
+    for step in (1, -1):
+        last, speed = np.eye(4), np.zeros(3)
+        i = reference + step
+        while 0 <= i < n:
+            if len(clouds[i]) >= LEAST_POINTS:
+                guess = last.copy()
+                guess[:3, 3] += speed
+                source = clouds[i][:: max(len(clouds[i]) // POINTS, 1)]
+                found, rms[i] = register(source, target, inverse(guess))
+                if rms[i] < 2 * GOOD_M:
+                    T[i] = inverse(found)
+                    speed = np.clip(T[i][:3, 3] - last[:3, 3], -0.06, 0.06)
+                    last = T[i]
+                else:
+                    last = guess
+            i += step
+    return T, rms
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A cloud that others are registered to.
+
+    Attributes:
+        tree: Its (M, 3) points.
+        normals: (M, 3) of the planes through each point's neighbours, of either sign.
+    """
+
+    tree: KDTree
+    normals: F64
+
+    @classmethod
+    def of(cls, points: F64) -> Surface:
+        """The surface that points (M, 3) are on, with M of at least three."""
+        tree = KDTree(points)
+        near = points[tree.query(points, k=min(NEIGHBOURS, len(points)))[1]]
+        near = near - near.mean(axis=1, keepdims=True)
+        return cls(tree, np.linalg.eigh(np.swapaxes(near, 1, 2) @ near)[1][:, :, 0])
+
+
+def register(source: F64, target: Surface, T_target_source: F64) -> tuple[F64, float]:
+    """Trimmed point-to-plane ICP of points (N, 3) to a surface, from a guess.
+
+    Returns:
+        (4, 4) T_target_source and the root mean square of its pairs' distances [m]; infinite with too few pairs.
+    """
+    T = T_target_source
+    rms = np.inf
+    for longest in np.geomspace(*PAIR_M, ROUNDS):
+        moved = source @ T[:3, :3].T + T[:3, 3]
+        distance, index = target.tree.query(moved, distance_upper_bound=float(longest))
+        found = np.isfinite(distance)
+        if found.sum() < LEAST_POINTS // 2 or found.mean() < 0.25:
+            return T, np.inf
+        found &= distance <= np.quantile(distance[found], TRIM)
+        pairs = index[found]
+        T = _towards(moved[found], target.tree.data[pairs], target.normals[pairs]) @ T
+        rms = float(np.sqrt((distance[found] ** 2).mean()))
+    return T, rms
+
+
+def _towards(a: F64, b: F64, normals: F64) -> F64:
+    """(4, 4) the small motion that takes points (N, 3) towards the planes of others, in the least squares."""
+    middle = a.mean(axis=0)
+    arms = a - middle
+    weights = normals[:, :, None] * normals[:, None] + SLIDE**2 * np.eye(3)
+    J = np.zeros((len(a), 3, 6))  # of each point's motion by the rotation's vector and the shift
+    J[:, :, 3:] = np.eye(3)
+    J[:, (0, 1, 2), (1, 2, 0)] = arms[:, (2, 0, 1)]
+    J[:, (0, 1, 2), (2, 0, 1)] = -arms[:, (1, 2, 0)]
+    JW = np.swapaxes(J, 1, 2) @ weights
+    step = np.linalg.solve((JW @ J).sum(axis=0), (JW @ (b - a)[:, :, None]).sum(axis=0)[:, 0])
+    R = Rotation.from_rotvec(step[:3]).as_matrix()
+    return pose(R, middle + step[3:] - R @ middle)
+
+
+def moments(track: Track, point_m: F64) -> tuple[int, int] | None:
+    """Indices of contact and release: the hand's last standstill at the old place, and the first at the new one.
+
+    Args:
+        track: The segment.
+        point_m: (N, 3) the grasp point through the segment, NaN: unknown.
+
+    Returns:
+        None if nothing moved, or the hand was lost.
+    """
+    moving, waiting = np.flatnonzero(track.left > MOVED), np.flatnonzero(track.missing > MOVED)
+    if not len(moving):
+        return None
+    first = _standstill(point_m, int(moving[0]))
+    if len(waiting):
+        last = _standstill(point_m[::-1], len(point_m) - 1 - int(waiting[-1]))
+    else:  # it has come nowhere: the hand took it away
+        last = int(np.argmax(np.isfinite(point_m[::-1, 0])))
+    if first is None or last is None:
+        return None
+    release = len(point_m) - 1 - last
+    return (first, release) if first < release else None
+
+
+def _standstill(point_m: F64, until: int) -> int | None:
+    """The last index, up to shortly after ``until``, at which the point is still where it stood lowest."""
+    known = np.isfinite(point_m[:, 2])
+    window = np.flatnonzero(known[: until + 2])
+    if len(window) < 3:
+        return None
+    window = window[-45:]
+    low = window[point_m[window, 2] < point_m[window, 2].min() + LOW_M]
+    speed = np.full(len(point_m), np.inf)
+    inside = np.arange(1, len(point_m) - 1)
+    speed[inside] = np.linalg.norm(point_m[inside + 1] - point_m[inside - 1], axis=1)
+    speed[~np.isfinite(speed)] = np.inf
+    slowest = int(low[np.argmin(speed[low])])
+    still = np.linalg.norm(point_m - point_m[slowest], axis=1) < STILL_M
+    span = next(((a, b) for a, b in runs(np.asarray(still)) if a <= slowest < b), (slowest, slowest + 1))
+    return min(span[1] - 1, until + 1)

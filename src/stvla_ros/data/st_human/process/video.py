@@ -1,0 +1,235 @@
+"""Processes one video: hand-free scene, hand, segments, contact, path, relations, words, samples; resumable by stages.
+
+Each stage leaves a file in the result's folder, and ``stages.json`` keeps the hash of all that it depends on: input
+images, settings, the program, and the stages before. A stage is run again when its hash has changed or its file is
+missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stvla_ros.data.st_human.info_json import write_info
+from stvla_ros.data.st_human.plain import to_plain
+from stvla_ros.data.st_human.process.episode import SETTINGS, Episode, make_info, route
+from stvla_ros.data.st_human.process.folder import CAMERA, DEPTH, RGB, TOLD, HumanVideo, VideoError, open_video
+from stvla_ros.data.st_human.process.hands import BACKENDS
+from stvla_ros.data.st_human.process.scene import Scene, find_table, find_things
+from stvla_ros.data.st_human.process.segments import Segment, find_segments, hand_in_view, median_depth
+from stvla_ros.data.st_human.process.supervision import Frames, make_samples
+from stvla_ros.data.st_human.process.track import Change, Track, find_change, follow
+from stvla_ros.data.st_human.samples_json import write_samples
+from stvla_ros.files import digest, read_arrays, read_json, written
+
+WORK_WIDTH_PX = 480
+"""The hand is followed in images of about this width."""
+
+QUALITY, SAMPLES, STAGES = "quality.json", "samples.json", "stages.json"
+_ARRAYS = ("T_ref", "rms_m", "tip_m", "axis", "left", "missing")
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """What is asked for.
+
+    Attributes:
+        hands: Name of the backend that finds hands.
+        template: Of all actions; overrides what ``video.json`` says.
+        samples: Also write samples with their images.
+    """
+
+    hands: str = "depth"
+    template: str | None = None
+    samples: bool = True
+
+
+@dataclass
+class Report:
+    """How a video went.
+
+    Attributes:
+        frames: In the video.
+        seconds: Of each stage that was run.
+        actions: How many were found.
+        accepted: How many go to audit.
+        samples: How many were written.
+        notes: What could not be used, one sentence each.
+    """
+
+    frames: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    actions: int = 0
+    accepted: int = 0
+    samples: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@cache
+def _program() -> str:
+    return digest(Path(__file__).parent, (".py",))
+
+
+class Stages:
+    """The stages of one result.
+
+    Args:
+        folder: Of the result.
+        seconds: Gets the time of each stage that is run.
+    """
+
+    def __init__(self, folder: Path, seconds: dict[str, float]) -> None:
+        self._path, self._seconds = folder / STAGES, seconds
+        known = read_json(self._path, VideoError) if self._path.exists() else {}
+        self._known: dict[str, str] = known if isinstance(known, dict) else {}
+
+    def run(self, name: str, depends_on: Any, files: list[Path], work: Callable[[], None]) -> str:
+        """Run a stage unless its files are there and made from the same; returns its hash."""
+        text = json.dumps([name, depends_on, _program()], sort_keys=True)
+        wanted = hashlib.sha256(text.encode()).hexdigest()
+        if self._known.get(name) != wanted or not all(path.exists() for path in files):
+            start = time.perf_counter()
+            work()
+            self._seconds[name] = round(time.perf_counter() - start, 3)
+            self._known[name] = wanted
+            with written(self._path, VideoError) as part:
+                part.write_text(json.dumps(self._known, indent=1) + "\n")
+        return wanted
+
+
+def process_video(
+    source: Path, output: Path, settings: ProcessSettings, on_frame: Callable[[int], None] = lambda _: None
+) -> Report:
+    """Process a video.
+
+    Args:
+        source: Its folder; see :mod:`stvla_ros.data.st_human.process.folder`.
+        output: Folder of the result: ``info.json``, ``quality.json``, ``samples.json`` with images, the stages' files.
+        settings: What is asked for.
+        on_frame: Gets the number of each frame that was searched for a hand.
+
+    Raises:
+        VideoError: The folder is no video that can be processed; the message names the file.
+        FormatError: The result cannot be written.
+    """
+    cv2.setNumThreads(1)
+    start = time.perf_counter()
+    video = open_video(source)
+    report = Report(video.frames)
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("rgb", "depth"):
+        _link(output / name, source / name)
+    images = [digest(source / name) for name in (CAMERA, "rgb", "depth")]
+    report.seconds["read and check"] = round(time.perf_counter() - start, 3)
+    stages = Stages(output, report.seconds)
+    hands, stride = BACKENDS[settings.hands](), max(round(video.camera.width_px / WORK_WIDTH_PX), 1)
+
+    seen_file = output / "hands.npz"
+
+    def find_hands() -> None:
+        seen = hand_in_view(video, hands, stride, on_frame)
+        _save(seen_file, {"seen": seen})
+
+    made = stages.run("hands", [images, settings.hands, stride], [seen_file], find_hands)
+    seen = read_arrays(seen_file, VideoError)["seen"]
+    segments, report.notes = find_segments(seen)
+    track_files = [output / f"track-{k:02d}.npz" for k in range(len(segments))]
+    scene = _scene(video, segments)
+
+    def follow_hands() -> None:
+        assert scene is not None
+        for segment, path in zip(segments, track_files, strict=True):
+            before, after = (median_depth(video, frames) for frames in (segment.before, segment.after))
+            change = find_change(*(image[::stride, ::stride] for image in (before, after)))
+            track = follow(video, segment, change, hands, scene.T_workspace_camera, stride)
+            arrays = {name: getattr(track, name) for name in _ARRAYS} | {"reference": np.array(track.reference)}
+            _save(path, arrays | {"before_m": before, "after_m": after})
+
+    if segments:
+        made = stages.run("follow", [made], track_files, follow_hands)
+    told = (source / TOLD).read_text() if (source / TOLD).exists() else ""
+    info_file, quality_file, sample_file = output / "info.json", output / QUALITY, output / SAMPLES
+
+    def assemble() -> None:
+        tracks = [_load(path) for path in track_files]
+        info, episodes = make_info(video, scene, segments, tracks, settings.template, hands.name, made)
+        info = replace(info, video=replace(info.video, rgb=RGB, depth=DEPTH))
+        write_info(info_file, info)
+        _write_quality(quality_file, episodes, report.notes)
+
+    made = stages.run(
+        "assemble", [made, told, settings.template, asdict(SETTINGS)], [info_file, quality_file], assemble
+    )
+
+    if settings.samples:
+
+        def supervise() -> None:
+            from stvla_ros.data.st_human.info_json import read_info
+
+            frames = Frames(output, video)
+            write_samples(sample_file, make_samples(read_info(info_file), frames, output))
+
+        stages.run("samples", [made], [sample_file], supervise)
+        report.samples = len(read_json(sample_file))
+    quality = read_json(quality_file)
+    report.actions = len(quality["episodes"])
+    report.accepted = sum(episode["route"] == "audit" for episode in quality["episodes"])
+    return report
+
+
+def _scene(video: HumanVideo, segments: list[Segment]) -> Scene | None:
+    """The table and the things on it before the first action; None without any action."""
+    if not segments:
+        return None
+    first = segments[0]
+    depth = median_depth(video, first.before)
+    frame = first.before[-1]
+    return find_things(video, frame, video.rgb(frame), depth, find_table(video, depth))
+
+
+def _link(path: Path, target: Path) -> None:
+    """A link to the images, so that the paths of ``info.json`` hold from the result's folder too."""
+    if path.is_symlink():
+        path.unlink()
+    if path.exists():  # the result is in the video's own folder
+        return
+    path.symlink_to(os.path.relpath(target.resolve(), path.parent.resolve()))
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
+    with written(path, VideoError) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _load(path: Path) -> tuple[Track, Change]:
+    arrays = read_arrays(path, VideoError)
+    track = Track(**{name: arrays[name] for name in _ARRAYS}, reference=int(arrays["reference"]))
+    return track, find_change(arrays["before_m"], arrays["after_m"])
+
+
+def _write_quality(path: Path, episodes: list[Episode], notes: list[str]) -> None:
+    content = {
+        "episodes": [
+            {
+                "id": e.action,
+                "score": e.score,
+                "route": route(e),
+                "reasons": list(e.reasons),
+                "weak_frames": e.weak_frames,
+            }
+            for e in episodes
+        ],
+        "notes": notes,
+    }
+    with written(path, VideoError) as part:
+        part.write_text(json.dumps(to_plain(content), indent=1) + "\n")

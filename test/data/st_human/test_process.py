@@ -1,0 +1,264 @@
+"""Videos of hands to ``info.json``: a clip with known truth through all stages, and folders that are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from data.st_human.clips import Clip, make_clip
+from scipy.spatial.transform import Rotation
+
+from stvla_ros.data.st_human.info import VideoInfo
+from stvla_ros.data.st_human.info_json import read_info
+from stvla_ros.data.st_human.plain import FormatError
+from stvla_ros.data.st_human.process.folder import find_videos, open_video
+from stvla_ros.data.st_human.process.grasp import make_motion
+from stvla_ros.data.st_human.process.hands import DepthHands
+from stvla_ros.data.st_human.process.segments import Segment, find_segments
+from stvla_ros.data.st_human.process.track import Surface, Track, register
+from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
+from stvla_ros.data.st_human.samples import by_task
+from stvla_ros.data.st_human.samples_json import read_samples
+from stvla_ros.files import read_json, write_image
+from stvla_ros.geometry.se3 import pose
+from stvla_ros.tabletop.relations import OrientedBox
+
+TOLD = {
+    "id": "clip", "task": 4, "template": "put_on",
+    "objects": [{"name": "red block"}, {"name": "blue block"}, {"name": "plate", "colour": "white", "roles": ["support"]}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    made = make_clip(tmp_path_factory.mktemp("videos") / "clip", told=TOLD)
+    (made.folder / "truth.json").write_text("never read")
+    return made
+
+
+@pytest.fixture(scope="module")
+def result(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "clip"
+    process_video(clip.folder, folder, ProcessSettings())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def info(result: Path) -> VideoInfo:
+    return read_info(result / "info.json")
+
+
+def test_segment_contact_and_release(clip: Clip, info: VideoInfo) -> None:
+    (action,) = info.actions
+    assert abs(action.start_frame - clip.start) <= 3
+    assert abs(action.end_frame - clip.end) <= 3
+    assert abs(action.contact_frame - clip.contact) <= 3
+    assert abs(action.release_frame - clip.release) <= 3
+    assert action.clean_frame < clip.start
+    assert action.after_frame > clip.end
+
+
+def test_words_and_relations(info: VideoInfo, result: Path) -> None:
+    (action,) = info.actions
+    assert action.sentence == "Put the red block on the plate."
+    assert sorted(info.names.values()) == ["blue block", "plate", "red block"]
+    said = {(r.subject, r.predicate, *r.objects) for r in action.relations.after}
+    assert ("red_block", "on", "plate") in said
+    assert ("red_block", "on", "plate") not in {(r.subject, r.predicate, *r.objects) for r in action.relations.before}
+    (judged,) = read_json(result / "quality.json")["episodes"]
+    assert judged["route"] == "audit", judged
+
+
+def test_the_held_path_is_that_of_the_block(clip: Clip, info: VideoInfo) -> None:
+    (action,) = info.actions
+    T = clip.camera.T_base_camera
+    held = [w for w in action.trajectory if clip.contact <= w.frame <= clip.release]
+    off = [(T @ np.append(w.xyz_m, 1.0))[:3] - clip.block_m[w.frame] for w in held]
+    assert len(held) > 0.9 * (clip.release - clip.contact)
+    assert np.sqrt((np.square(off).sum(axis=1)).mean()) < 0.012
+    assert all(w.gripper == 1 for w in action.trajectory if action.contact_frame <= w.frame <= action.release_frame)
+
+
+def test_samples_of_all_dimensions(result: Path) -> None:
+    groups = by_task(read_samples(result / "samples.json"))
+    assert set(groups) >= {"pointing", "trajectory", "depth", "next_action", "previous_action", "progress"}
+    assert len(groups["trajectory"]) == 4
+    assert groups["next_action"][0].answer == "Put the red block on the plate."
+    assert [s.objects.finished for s in groups["progress"]] == [False, True]
+    for sample in (s for group in groups.values() for s in group):
+        assert sample.turns()
+
+
+def test_only_what_changed_is_run_again(clip: Clip, result: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(result, folder, symlinks=True)
+    assert set(process_video(clip.folder, folder, ProcessSettings()).seconds) == {"read and check"}
+    (folder / "info.json").unlink()
+    assert set(process_video(clip.folder, folder, ProcessSettings()).seconds) == {"read and check", "assemble"}
+    other = process_video(clip.folder, folder, ProcessSettings(template="pour"))
+    assert set(other.seconds) == {"read and check", "assemble", "samples"}
+    assert other.accepted == 0  # nobody said what is poured
+    (judged,) = read_json(folder / "quality.json")["episodes"]
+    assert any("'pour' has slots that are not seen" in reason for reason in judged["reasons"])
+
+
+def test_a_hand_that_ends_elsewhere_than_the_thing_goes_to_a_person(clip: Clip, result: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "drifted"
+    shutil.copytree(result, folder, symlinks=True)
+    arrays = dict(np.load(folder / "track-00.npz"))
+    arrays["T_ref"][int(arrays["reference"]) :, 2, 3] += 0.025
+    np.savez_compressed(folder / "track-00.npz", **arrays)
+    (folder / "info.json").unlink()
+    report = process_video(clip.folder, folder, ProcessSettings(samples=False))
+    assert set(report.seconds) == {"read and check", "assemble"}
+    (judged,) = read_json(folder / "quality.json")["episodes"]
+    assert judged["route"] == "person", judged
+    assert any("hand and scene disagree about the new place by 2" in reason for reason in judged["reasons"])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder of three small frames that opens."""
+    for i in range(3):
+        (tmp_path / "rgb").mkdir(exist_ok=True)
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        write_image(tmp_path / "rgb" / f"{i:06d}.png", np.zeros((24, 32, 3), np.uint8))
+        write_depth(tmp_path, i, np.full((24, 32), 900, np.uint16))
+    camera = {"fx": 30.0, "fy": 30.0, "cx": 15.5, "cy": 11.5, "width_px": 32, "height_px": 24, "fps": 30}
+    (tmp_path / "camera.json").write_text(json.dumps(camera))
+    return tmp_path
+
+
+def write_depth(folder: Path, frame: int, depth: np.ndarray) -> None:
+    assert cv2.imwrite(str(folder / "depth" / f"{frame:06d}.png"), depth)
+
+
+def change_camera(folder: Path, **changes: object) -> None:
+    path = folder / "camera.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_right_folder_opens(tiny: Path) -> None:
+    video = open_video(tiny)
+    assert video.frames == 3
+    assert video.depth_m(2)[0, 0] == pytest.approx(0.9)
+    assert find_videos(tiny) == [tiny]
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing frame": (lambda f: (f / "depth" / "000001.png").unlink(), "depth/000001.png: frame 1 of 0 to 2 is missing"),
+    "missing colour": (lambda f: (f / "rgb" / "000002.png").unlink(), "rgb/000002.png: frame 2 of 0 to 2 is missing"),
+    "metres": (
+        lambda f: write_depth(f, 0, np.ones((24, 32), np.uint16)),
+        "depth/000000.png: wanted millimetres, .* found a median of 1: these look like metres, multiply by 1000",
+    ),
+    "tenths": (
+        lambda f: write_depth(f, 0, np.full((24, 32), 9000, np.uint16)),
+        "these look like tenths of a millimetre, multiply by 0.1",
+    ),
+    "8 bits": (
+        lambda f: write_depth(f, 0, np.full((24, 32), 90, np.uint8)), "depth/000000.png: wanted one channel of 16 bits",
+    ),
+    "no depth": (
+        lambda f: write_depth(f, 0, np.where(np.arange(32) < 2, 900, 0).astype(np.uint16).repeat(24).reshape(32, 24).T),
+        "wanted depth in at least 20 % of the pixels, found it in 6 %",
+    ),
+    "size": (lambda f: change_camera(f, width_px=64), "rgb/000000.png: wanted 64x24 pixels as camera.json says"),
+    "unknown key": (lambda f: change_camera(f, fz=1), "camera.json: unknown key 'fz'"),
+    "pose in mm": (
+        lambda f: change_camera(f, T_base_camera=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 700], [0, 0, 0, 1]]),
+        "camera.json: T_base_camera: wanted metres, .* divide by 1000",
+    ),
+    "template": (
+        lambda f: (f / "video.json").write_text('{"template": "put_onto"}'), "video.json: no template 'put_onto'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_folders_are_refused_by_the_files_name(tiny: Path, name: str) -> None:
+    damage, said = WRONG[name]
+    damage(tiny)
+    with pytest.raises(FormatError, match=said) as error:
+        open_video(tiny)
+    assert str(tiny) in str(error.value)
+
+
+def test_a_hand_reaches_in_from_the_border() -> None:
+    background = np.full((120, 160), 1.0, np.float32)
+    hands, thing, arm = DepthHands(), background.copy(), background.copy()
+    thing[50:70, 60:80] = 0.9
+    assert hands.find(None, thing, background) is None
+    arm[50:70, 60:] = 0.8
+    seen = hands.find(None, arm, background)
+    assert seen is not None
+    assert seen.tip_px[0] < 66
+    assert 50 <= seen.tip_px[1] < 70
+    assert seen.mask.sum() == pytest.approx(20 * 100, rel=0.05)
+
+
+def test_segments_need_hand_free_frames_on_both_sides() -> None:
+    seen = np.zeros(80, bool)
+    seen[10:30] = True
+    seen[20] = False  # lost for one frame
+    seen[45:48] = True  # too short for a hand
+    seen[60:] = True
+    segments, notes = find_segments(seen)
+    assert [(s.start, s.end) for s in segments] == [(10, 29)]
+    assert segments[0].before == (4, 5, 6, 7, 8)
+    assert segments[0].after == (31, 32, 33, 34, 35)
+    assert notes == ["Frames 60 to 79: no hand-free frame after them, so this is no complete action."]
+
+
+@pytest.mark.parametrize("angle_deg", [5.0, 10.0, 15.0])
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 0, 1), (2, -1, 2)])
+def test_registration_finds_a_motion_despite_points_of_another_thing(
+    angle_deg: float, axis: tuple[float, float, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    half = np.array([0.05, 0.03, 0.02])
+    cloud = rng.uniform(-1.0, 1.0, (3000, 3)) * half
+    side = rng.integers(3, size=len(cloud))
+    cloud[np.arange(len(cloud)), side] = half[side]  # three faces of a box
+    turn = Rotation.from_rotvec(np.radians(angle_deg) * np.array(axis) / np.linalg.norm(axis))
+    T = pose(turn.as_matrix(), [0.006, -0.004, 0.003])
+    other = rng.uniform(0.2, 0.25, (60, 3))
+    source = np.vstack([cloud[:500] @ T[:3, :3].T + T[:3, 3] + rng.normal(0, 0.0005, (500, 3)), other])
+    found, rms = register(source, Surface.of(cloud[500:]), np.eye(4))
+    rest = found @ T
+    assert np.degrees(Rotation.from_matrix(rest[:3, :3]).magnitude()) < 1.0
+    assert np.linalg.norm(rest[:3, 3]) < 0.001
+    assert rms < 0.003
+
+
+def test_registration_does_not_slide_along_a_single_face() -> None:
+    rng = np.random.default_rng(0)
+    face = rng.uniform(-0.05, 0.05, (1000, 3)) * [1.0, 1.0, 0.0]
+    found, _ = register(face[:400] + np.array([0.0, 0.0, 0.004]), Surface.of(face[400:]), np.eye(4))
+    assert found[2, 3] == pytest.approx(-0.004, abs=0.0002)
+    assert np.linalg.norm(found[:2, 3]) < 0.002
+
+
+def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
+    """The hand is registered wrongly in one frame, lower than ever after, and next in view twelve frames later."""
+    n, wrong, again, moving, arrived = 70, 10, 22, 40, 60
+    T = np.full((n, 4, 4), np.nan)
+    T[again:] = np.eye(4)
+    T[again:, 0, 3] = np.interp(np.arange(again, n), [moving - 2, arrived], [0.0, 0.2])
+    T[wrong] = pose(np.eye(3), [-0.3, 0.2, -0.1])
+    left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
+    tip = T[:, :3, 3] + [0.5, 0.0, 0.05]
+    track = Track(T, np.full(n, 0.001), tip, np.tile([0.0, 1.0, 0.0], (n, 1)), left, missing, 50)
+    box = OrientedBox(pose(np.eye(3), [0.5, 0.0, 0.02]), np.array([0.04, 0.04, 0.04]), False)
+    segment = Segment(0, n - 1, (0,), (n,))
+    assert make_motion(track, segment, box, 30.0, True) is None
+    T[wrong] = np.nan
+    found = make_motion(track, segment, box, 30.0, True)
+    assert found is not None
+    assert np.isfinite(found.xyz_m[[found.contact, found.release]]).all()
+    assert moving - 3 <= found.contact <= moving
