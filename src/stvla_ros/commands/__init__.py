@@ -195,8 +195,13 @@ COMMANDS = {
     ),
     "human": Entry(
         TRAIN,
-        "check videos of hands annotated as ST-Human, make tables of them, plan the acceptance of a batch",
-        ("stvla human check videos", "stvla human tables videos tables", "stvla human plan 500 --usual 0.985"),
+        "check videos of hands annotated as ST-Human, make tables of them, plan the acceptance of a batch, synthesise videos",
+        (
+            "stvla human check videos",
+            "stvla human tables videos tables",
+            "stvla human plan 500 --usual 0.985",
+            "stvla human synthesise --output runs/hands",
+        ),
     ),
     "sft": Entry(
         TRAIN,

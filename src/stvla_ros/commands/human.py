@@ -1,4 +1,4 @@
-"""``stvla human``: checks ST-Human videos, makes tables of them, and plans the acceptance of a batch."""
+"""``stvla human``: checks ST-Human videos, makes tables of them, plans the acceptance of a batch, synthesises videos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from stvla_ros.commands import human_synthesise
 from stvla_ros.commands.arguments import Parser, share, whole
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: Parser) -> None:
-    verbs = parser.add_subparsers(dest="verb", metavar="check|tables|plan", required=True, parser_class=_VerbParser)
+    verbs = parser.add_subparsers(
+        dest="verb", metavar="check|tables|plan|synthesise", required=True, parser_class=_VerbParser
+    )
     check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
@@ -36,6 +39,8 @@ def add_arguments(parser: Parser) -> None:
         "--usual", type=share, metavar="P",
         help="share that annotators usually reach: such a batch is then rejected in at most 10 %% of cases",
     )  # fmt: skip
+    made = verbs.add_parser("synthesise", help="RGB-D videos of a simulated hand, with the truth about every frame")
+    human_synthesise.add_arguments(made)
 
 
 class _VerbParser(Parser):
@@ -47,6 +52,7 @@ class _VerbParser(Parser):
 
 def run(arguments: Namespace) -> int:
     verbs: dict[str, Callable[[Namespace], int]] = {"check": _check, "tables": _tables, "plan": _plan}
+    verbs["synthesise"] = human_synthesise.run
     return verbs[arguments.verb](arguments)
 
 

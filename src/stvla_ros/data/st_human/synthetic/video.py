@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,49 +94,46 @@ class _Scene:
     rig: Rig
 
 
-def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> dict[str, Any]:
-    """Write a video.
+@dataclass(frozen=True, eq=False)
+class Played:
+    """A video before it is drawn.
 
-    The same kind, seed and settings give the same bytes.
+    Attributes:
+        stage: Where it plays.
+        play: Its frames.
+        things: In the order of ``T_camera_object``.
+        truth: Content of ``truth.json`` as far as it is known without images.
+        arrays: Content of ``truth.npz``, likewise.
+    """
+
+    stage: Stage
+    play: Play
+    things: Sequence[Thing]
+    truth: dict[str, Any]
+    arrays: dict[str, Any]
+
+
+@contextmanager
+def played(kind: str, seed: int, settings: VideoSettings) -> Iterator[Played]:
+    """Draw scenes by a seed until one can be played as its sentence says.
 
     Args:
         kind: One of :data:`stvla_ros.data.st_human.synthetic.kinds.KINDS`.
         seed: Decides everything else.
         settings: Size, noise and look.
-        folder: Where to; must not exist.
-
-    Returns:
-        The content of ``truth.json``.
 
     Raises:
         NotShownError: No scene could be drawn.
-        ConfigError: No OpenGL on this machine.
     """
     fault = ""
     for attempt in range(DRAWS):
-        rng = np.random.default_rng([seed, sorted(KINDS).index(kind), attempt])
+        rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), attempt])
         try:
             scene = _draw(kind, rng, settings)
         except NoRoomError as error:
             fault = str(error)
             continue
-        things = [thing.item for thing in scene.draft.things]
-        boxed = {t.id for t in scene.draft.things if t.container or t.kind == "lid"}
-        elbow = np.array([0.45, 0.0, 0.24]) - 0.75 * scene.draft.heading
-        skin = SKIN_TONES[int(rng.integers(len(SKIN_TONES)))]
-        sleeve = (*GLAZES, *WHITES)[int(rng.integers(9))], float(rng.uniform(0.05, 0.3))
-        stage = Stage(
-            scene.rig,
-            things,
-            boxed,
-            elbow,
-            scene.camera,
-            settings.look,
-            settings.sensor,
-            skin,
-            sleeve,
-            seed * DRAWS + attempt,
-        )
+        stage = _stage(scene, rng, settings, seed * DRAWS + attempt)
         try:
             play = Play(
                 stage, settings.fps, float(rng.uniform(0.85, 1.2)), scene.draft.heading, dict(scene.draft.poses)
@@ -144,10 +143,41 @@ def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> d
             play.stand("clean", CLEAN_S)
             truth, arrays, fault = _judged(scene, play, kind, seed, settings)
             if not fault:
-                return _write(folder, stage, play, scene, truth, arrays, settings)
+                yield Played(stage, play, scene.draft.things, truth, arrays)
+                return
         finally:
             stage.close()
     raise NotShownError(f"{kind} {seed}: {DRAWS} scenes drawn, none fits: {fault}")
+
+
+def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> dict[str, Any]:
+    """Write a video. The same kind, seed and settings give the same bytes.
+
+    Args:
+        kind: See :func:`played`.
+        seed: See :func:`played`.
+        settings: See :func:`played`.
+        folder: Where to; must not exist.
+
+    Returns:
+        The content of ``truth.json``.
+
+    Raises:
+        NotShownError: No scene could be drawn.
+        ConfigError: No OpenGL on this machine.
+    """
+    with played(kind, seed, settings) as video:
+        return _write(folder, video, settings)
+
+
+def _stage(scene: _Scene, rng: np.random.Generator, settings: VideoSettings, seed: int) -> Stage:
+    things = scene.draft.things
+    boxed = {thing.id for thing in things if thing.container or thing.kind == "lid"}
+    elbow = np.array([0.45, 0.0, 0.24]) - 0.75 * scene.draft.heading
+    skin = SKIN_TONES[int(rng.integers(len(SKIN_TONES)))]
+    sleeve = (*GLAZES, *WHITES)[int(rng.integers(9))], float(rng.uniform(0.05, 0.3))
+    items = [thing.item for thing in things]
+    return Stage(scene.rig, items, boxed, elbow, scene.camera, settings.look, settings.sensor, skin, sleeve, seed)
 
 
 def _draw(kind: str, rng: np.random.Generator, settings: VideoSettings) -> _Scene:
@@ -296,10 +326,8 @@ def _passes_through(play: Play, scene: _Scene) -> bool:
     return False
 
 
-def _write(
-    folder: Path, stage: Stage, play: Play, scene: _Scene, truth: dict[str, Any], arrays: dict[str, Any],
-    settings: VideoSettings,
-) -> dict[str, Any]:  # fmt: skip
+def _write(folder: Path, video: Played, settings: VideoSettings) -> dict[str, Any]:
+    stage, play, truth = video.stage, video.play, video.truth
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     for below in ("rgb", "depth"):
@@ -310,7 +338,7 @@ def _write(
         rgb, depth = stage.photo(1 + round(n * 1e9 / settings.fps))
         write_image(part / RGB.format(n), rgb)
         (part / DEPTH.format(n)).write_bytes(_depth_png(depth))
-        labels[n] = _labelled(stage.labels(), scene.draft.things)
+        labels[n] = _labelled(stage.labels(), video.things)
     seen = np.flatnonzero((labels == _HAND).any(axis=(1, 2)))
     truth |= {
         "start_frame": int(seen[0]), "end_frame": int(seen[-1]),
@@ -323,7 +351,7 @@ def _write(
     }  # fmt: skip
     hand = np.packbits((labels == _HAND).reshape(len(labels), -1), axis=1)
     with written(part / ARRAYS) as file, file.open("wb") as opened:
-        np.savez_compressed(opened, **arrays, labels=labels, hand_mask=hand)
+        np.savez_compressed(opened, **video.arrays, labels=labels, hand_mask=hand)
     for name, content in ((CAMERA, camera), (TRUTH, truth)):
         (part / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.rename(folder)
