@@ -177,6 +177,20 @@ class Stage:
             for geom in self._touched[thing]
         )
 
+    def behind_the_arm(self, points_m: F64) -> bool:
+        """Whether the forearm hides any of (N, 3) points of the base frame from the camera."""
+        eye, groups, hit = (
+            self.camera.T_base_camera[:3, 3],
+            np.array([1, 1, 1, 0, 0, 0], np.uint8),
+            np.full(1, -1, np.int32),
+        )
+        forearm = self._model.body("forearm").id
+        for point in points_m:
+            reach = mujoco.mj_ray(self._model, self._data, eye, point - eye, groups, 1, -1, hit, None)
+            if 0.0 <= reach < 1.0 and self._model.geom_bodyid[hit[0]] == forearm:
+                return True
+        return False
+
     def lowest_m(self, finger: str) -> float:
         """Height of a finger's lowest point above the table."""
         return min(

@@ -17,8 +17,8 @@ from stvla_ros.types import F64
 X_M, Y_M = (0.28, 0.62), (-0.25, 0.25)
 """Things stand here, in the base frame."""
 
-APART_M, AROUND_M = 0.035, 0.06
-"""Free space between any two things, and around those that the hand takes or that get one."""
+AROUND_M = 0.06
+"""Free space between any two things: fingers fit in."""
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -75,7 +75,7 @@ class Draft:
         self.poses[thing.id] = stood(xy, z_m, turn)
         return self.poses[thing.id]
 
-    def free(self, radius_m: float, around_m: float = AROUND_M, keep: bool = False) -> F64:
+    def free(self, radius_m: float, keep: bool = False) -> F64:
         """(2,) a free place for something of a radius; with ``keep`` nothing else will come there.
 
         Raises:
@@ -83,26 +83,21 @@ class Draft:
         """
         for _ in range(200):
             xy = np.array([self.rng.uniform(*X_M), self.rng.uniform(*Y_M)])
-            if self.is_free(xy, radius_m, around_m):
+            if all(np.hypot(*(xy - at)) > radius_m + r + AROUND_M for at, r in self._taken):
                 if keep:
-                    self._taken.append((xy, radius_m))
+                    self.keep(xy, radius_m)
                 return xy
         raise NoRoomError(f"no place for something of {radius_m:.3f} m")
 
-    def is_free(self, xy_m: F64, radius_m: float, around_m: float = AROUND_M) -> bool:
-        """Whether a place is on the table and free."""
-        inside = X_M[0] <= xy_m[0] <= X_M[1] and Y_M[0] <= xy_m[1] <= Y_M[1]
-        return inside and all(np.hypot(*(xy_m - at)) > radius_m + r + around_m for at, r in self._taken)
-
-    def reserve(self, xy_m: F64, radius_m: float) -> None:
+    def keep(self, xy_m: F64, radius_m: float) -> None:
         """Nothing else will come there.
 
         Raises:
-            NoRoomError: It is not free.
+            NoRoomError: It is off the table.
         """
-        if not self.is_free(xy_m, radius_m, APART_M):
-            raise NoRoomError("the goal is not free")
-        self._taken.append((xy_m, radius_m))
+        if not (X_M[0] <= xy_m[0] <= X_M[1] and Y_M[0] <= xy_m[1] <= Y_M[1]):
+            raise NoRoomError("the goal is off the table")
+        self._taken.append((np.asarray(xy_m, np.float64), radius_m))
 
 
 @dataclass(frozen=True)
@@ -216,12 +211,10 @@ def _put_relative(draft: Draft) -> Task:
     away = np.cross(UP, draft.right)
     gap = 0.03 if relation == "next to" else draft.rng.uniform(0.03, 0.07)
     place = at[:2, 3] + (reference.radius_m + item.radius_m + gap) * (x * draft.right + y * away)[:2]
-    if not (X_M[0] <= place[0] <= X_M[1] and Y_M[0] <= place[1] <= Y_M[1]):
-        raise NoRoomError("the goal is off the table")
+    draft.keep(place, item.radius_m)
     if np.hypot(*(place - start[:2, 3])) < 2 * item.radius_m + 0.05:
         raise NoRoomError("it is there already")
     slots: dict[str, SlotValue] = {"object": item.id, "relation": relation, "reference": reference.id}
-    draft._taken.append((place, item.radius_m))
     return _carry_task(draft, "put_relative", slots, item, _turned(start, place, 0.0))
 
 
@@ -234,7 +227,7 @@ def _put_oriented(draft: Draft) -> Task:
         hand_up = play.frames[-1].pose.T_base_hand[:3, :3] @ play.stage.rig.palm
         axis = np.cross(UP, hand_up)  # the palm turns down
         axis -= (axis @ UP) * UP
-        lying = about(start[:3, 3], axis, -np.pi / 2, start)(1.0)
+        lying = about(start[:3, 3], axis, np.pi / 2, start)(1.0)
         lying[:2, 3] = at[:2, 3] - (lying[:3, 2] * item.height_m / 2)[:2]
         lying[2, 3] = support.height_m + item.high_m[0]
         play.carry("carry", item.id, lying, 0.1)
@@ -370,13 +363,12 @@ def _slide(draft: Draft) -> Task:
         x, y = _SIDES[name]
         towards = (x * draft.right + y * np.cross(UP, draft.right))[:2]
         length, slots["direction"] = float(draft.rng.uniform(0.08, 0.16)), name
-        draft.reserve(start[:2, 3] + towards * length, 0.0) if length > item.radius_m + APART_M else None
     if length < 0.05:
         raise NoRoomError("too near to be pushed")
     push = np.array([*towards, 0.0])
-    for step in np.arange(0.02, length, 0.02):  # the way is free but for what it leads to
-        draft._taken.append((start[:2, 3] + step * towards, item.radius_m))
-    draft._taken.append((start[:2, 3] - towards * (item.radius_m + 0.05), 0.05))  # and there is room for the hand
+    for step in np.linspace(0.0, length, 8):  # the way is free but for what it leads to
+        draft.keep(start[:2, 3] + step * towards, item.radius_m)
+    draft.keep(start[:2, 3] - towards * (item.radius_m + 0.05), 0.05)  # and there is room for the hand
 
     def perform(play: Play) -> None:
         _, middle = item.width_m(start, start[:3, 3] + 0.5 * item.height_m * UP, push)

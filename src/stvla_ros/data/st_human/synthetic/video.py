@@ -235,6 +235,8 @@ def _judged(
     touching = gap[contact].min()
     if touching > 0.001:
         return {}, {}, f"the hand misses the {task.moved} by {1000 * touching:.1f} mm"
+    if _hidden(play, scene):
+        return {}, {}, "the arm hides what the hand does"
     if _passes_through(play, scene):
         return {}, {}, "the hand passes through another thing"
     phases: list[dict[str, Any]] = []
@@ -314,6 +316,17 @@ POINTED = ("slide", "press", "touch")
 """Kinds whose tool point is the tip of the index finger; of the others, the middle between thumb and index tip."""
 
 _THROUGH_M = 0.008
+
+
+def _hidden(play: Play, scene: _Scene) -> bool:
+    """Whether the forearm is before thumb tip, index tip or the taken thing, at contact or release: nobody films so."""
+    moved = next(thing for thing in scene.draft.things if thing.id == scene.task.moved)
+    for frame in (play.frames[play.contact].pose, play.frames[play.release].pose):
+        play.stage.place(frame)
+        middle = frame.T_base_thing[moved.id] @ np.append((moved.low_m + moved.high_m) / 2, 1.0)
+        if play.stage.behind_the_arm(np.vstack([play.stage.keypoints_m(frame)[[4, 8]], middle[:3]])):
+            return True
+    return False
 
 
 def _passes_through(play: Play, scene: _Scene) -> bool:
