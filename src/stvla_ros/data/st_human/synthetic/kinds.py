@@ -250,15 +250,8 @@ def _relocate(draft: Draft) -> Task:
 
 
 def _stack(draft: Draft) -> Task:
-    kinds = (
-        ("block", "block"),
-        ("tin", "tin"),
-        ("tin", "block"),
-        ("book", "tin"),
-        ("carton", "block"),
-        ("block", "fruit"),
-    )
-    below, above = kinds[int(draft.rng.integers(5))]
+    kinds = (("block", "block"), ("tin", "tin"), ("tin", "block"), ("book", "tin"), ("carton", "block"))
+    below, above = kinds[int(draft.rng.integers(len(kinds)))]
     support, item = draft.add(below), _small(draft, above)
     at, start = draft.put(support), draft.put(item)
     goal = at.copy()

@@ -49,6 +49,9 @@ DRAWS = 60
 CLEAN_S = 0.5
 """Without a hand at both ends."""
 
+TOUCH_M = 0.001
+"""A finger nearer than this touches."""
+
 DISTRACTORS = (1, 4)
 HAND_SCALE = (0.92, 1.08)
 """Hand lengths from a small woman's (5th percentile) to a large man's (95th; Greiner, Hand Anthropometry of U.S. Army
@@ -172,7 +175,7 @@ def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> d
 
 def _stage(scene: _Scene, rng: np.random.Generator, settings: VideoSettings, seed: int) -> Stage:
     things = scene.draft.things
-    boxed = {thing.id for thing in things if thing.container or thing.kind == "lid"}
+    boxed = {t.id for t in things if t.kind == "lid" or (t.container and t.id != scene.task.moved)}
     elbow = np.array([0.45, 0.0, 0.24]) - 0.75 * scene.draft.heading
     skin = SKIN_TONES[int(rng.integers(len(SKIN_TONES)))]
     sleeve = (*GLAZES, *WHITES)[int(rng.integers(9))], float(rng.uniform(0.05, 0.3))
@@ -232,9 +235,10 @@ def _judged(
     arrays = _motion(play, scene)
     gap = arrays["finger_gap_m"]
     contact, release = play.contact, play.release
-    touching = gap[contact].min()
-    if touching > 0.001:
-        return {}, {}, f"the hand misses the {task.moved} by {1000 * touching:.1f} mm"
+    thumb, index, middle = gap[contact][:3]
+    missed = index if task.template in POINTED else max(thumb, min(index, middle))
+    if missed > TOUCH_M:
+        return {}, {}, f"the hand misses the {task.moved} by {1000 * missed:.1f} mm"
     if _hidden(play, scene):
         return {}, {}, "the arm hides what the hand does"
     if _passes_through(play, scene):
