@@ -218,9 +218,21 @@ def _put_relative(draft: Draft) -> Task:
     return _carry_task(draft, "put_relative", slots, item, _turned(start, place, 0.0))
 
 
+BESIDE_M = 0.06
+"""A hand that takes a thing from the side needs so much more room around it."""
+
+
+def _put_alone(draft: Draft, thing: Thing) -> F64:
+    """Stand a thing where a hand can come from the side."""
+    start = draft.put(thing)
+    draft.keep(start[:2, 3], thing.radius_m + BESIDE_M)
+    return start
+
+
 def _put_oriented(draft: Draft) -> Task:
     support, item = draft.add("board", "book"), draft.add("tin", "cup")
-    at, start = draft.put(support), draft.put(item)
+    start = _put_alone(draft, item)
+    at = draft.put(support)
 
     def perform(play: Play) -> None:
         _take_from_the_side(play, item)
@@ -285,7 +297,8 @@ def _throw_away(draft: Draft) -> Task:
 
 def _pour(draft: Draft) -> Task:
     target, source = draft.add("bowl", "white_bowl", "pot"), draft.add("cup", "tin")
-    at, start = draft.put(target), draft.put(source)
+    start = _put_alone(draft, source)
+    at = draft.put(target)
     content, tilt = str(draft.rng.choice(["water", "rice", "coffee beans"])), float(draft.rng.uniform(95, 125))
 
     def perform(play: Play) -> None:
