@@ -26,6 +26,7 @@ from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.surroundings import without_surroundings
 from stvla_ros.tabletop.table_colours import TableColours, colour_cells
 from stvla_ros.tabletop.touching import baseline_px, concavity, split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.transparent import with_transparent
 from stvla_ros.tabletop.unmeasured import with_unmeasured
 from stvla_ros.tabletop.walls import find_walls
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
@@ -132,10 +133,11 @@ def find_instances(
     regions = _objects(regions, frame, table, step_m, min_px, exact)
     if not exact:
         return regions, ()
-    regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
+    regions = without_surroundings(regions, points_m, height, like_table, exclude, camera, table, min_px)
     if bare.cells is None:
         return regions, ("The bare table is hardly seen: things without depth are not found.",)
     regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
+    regions = with_transparent(regions, colours, depth_m, level & (regions == 0), exclude, min_px)
     return regions, _notes(glare)
 
 

@@ -19,6 +19,10 @@ MAX_LIKE = 0.75
 EDGE_PX = 3
 """Width of that edge: there, depth is a mixture of the table's and of what is seen past it."""
 
+ARM = 1 / 100
+"""Width of the strip along the robot where a stereo camera smears its depth over the table, as a share of the image's
+width."""
+
 SMALL_PX = 15
 """Bumps of noise are smaller than this multiple of the smallest object. What is larger was measured often enough."""
 
@@ -47,7 +51,8 @@ image meet it; looked up in an image of at most this many pixels' width."""
 
 
 def without_surroundings(
-    labels: I32, points_m: F32, height_m: F32, like_table: Bool, camera: Camera, table: SupportPlane, min_px: int
+    labels: I32, points_m: F32, height_m: F32, like_table: Bool, exclude: Bool, camera: Camera, table: SupportPlane,
+    min_px: int,
 ) -> I32:  # fmt: skip
     """Labels 1..m without regions that are no things on the table.
 
@@ -56,6 +61,7 @@ def without_surroundings(
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         like_table: (H, W) pixels with a colour of the table.
+        exclude: (H, W) pixels that belong to no object (the robot).
         camera: Of these pixels.
         table: The support plane.
         min_px: Smallest object.
@@ -70,11 +76,21 @@ def without_surroundings(
     if np.count_nonzero(support) > MIN_SUPPORT * support.size:
         off = _off_the_support(members, points_m, camera, table, support, other)
     height, like = height_m.ravel(), like_table.ravel()
-    edge = (cv2.dilate(past.astype(np.uint8), np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)) > 0).ravel()
-    bare = [_is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px) for pixels in members]
+    edge = _dilated(past, EDGE_PX).ravel()
+    strip = (_dilated(exclude, round(ARM * labels.shape[1])) & like_table).ravel()
+    bare = [
+        _is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px)
+        or np.count_nonzero(strip[pixels]) > MAX_LIKE * len(pixels)
+        for pixels in members
+    ]
     labels = renumber(labels, np.array([True, *(~off & ~np.array(bare, dtype=bool))]))
     around = _around(labels, support)
     return renumber(labels, ~around)
+
+
+def _dilated(mask: Bool, radius: int) -> Bool:
+    square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), square)) > 0
 
 
 def _is_bare(height_m: F32, like: Bool, table: SupportPlane, min_px: int) -> bool:
