@@ -199,6 +199,24 @@ class Stage:
             for g in self._capsules[finger]
         )
 
+    def opened_around(self, thing: str, pose: Pose, clear_m: float = 0.004, steps: int = 12) -> F64:
+        """(13,) posture in which each finger that is in a thing, or nearer to it than ``clear_m``, is straighter than in
+        ``pose``, just so far that it is not, if it can be."""
+        posture = pose.posture.copy()
+        for finger, angles in _ANGLES_OF.items():
+            bent = pose.posture[angles]
+            low, high = 0.0, 1.0
+            self.place(pose)
+            if self.gap_m(thing, (finger,), 0.05) > clear_m:
+                continue
+            for _ in range(steps):
+                middle = (low + high) / 2
+                posture[angles] = (1 - middle) * bent
+                self.place(Pose(pose.T_base_hand, posture, pose.T_base_thing))
+                low, high = (low, middle) if self.gap_m(thing, (finger,), 0.05) > clear_m else (middle, high)
+            posture[angles] = (1 - high) * bent
+        return posture
+
     def closed_on(self, thing: str, pose: Pose, closed: F64, steps: int = 12) -> F64:
         """(13,) posture in which each finger has turned from that of ``pose`` towards ``closed`` until it touches the thing
         or the table."""

@@ -2,7 +2,8 @@
 
 Every stretch is a minimum-jerk motion (Flash and Hogan, The coordination of arm movements, 1985) that takes 0.35 s and a
 share that grows with its length, about 0.45 m/s on the way, as arms do that reach at ease. The hand is open to a few
-centimetres more than the thing at 65 % of the way to it (Jeannerod, The timing of natural prehension movements, 1984).
+centimetres more than the thing, and turned as it will take it, at 65 % of the time that it needs to get there (Jeannerod,
+The timing of natural prehension movements, 1984). It opens to the same width again when it lets go.
 A thing moves rigidly with the hand from the frame in which both sides of the grip touch it to the last one in which they
 do: there is no physics, and no slip.
 """
@@ -26,8 +27,9 @@ PRESHAPED = 0.65
 WIDER_M, TIGHTER_M = 0.03, 0.03
 """The open hand is wider than the thing by this; it would close to a grip narrower by this if nothing were in it."""
 
-BACK_M = 0.10
-"""The last stretch of an approach, and the first of a retreat, follow the direction of the grip for about this far."""
+BACK_M = 0.15
+"""The inner point of an approach's curve lies so far before its end, in the direction of the grip, which is therefore that
+in which it arrives. A retreat begins the same way."""
 
 GRAVITY_M_S2 = 9.81
 
@@ -68,7 +70,8 @@ class Play:
     release: int = -1
     _hand: F64 = field(default_factory=lambda: np.eye(4))
     _posture: F64 = field(default_factory=REST.copy)
-    _out: F64 = field(default_factory=lambda: np.array([0.0, 0.0, -1.0]))
+    _opened: F64 = field(default_factory=REST.copy)
+    _ahead: F64 = field(default_factory=lambda: np.array([0.0, 0.0, -1.0]))  # direction of the grip, in the hand's frame
 
     def begin(self, near_m: F64, seconds: float) -> None:
         """Frames without a hand; it waits outside the image, on the way to a place."""
@@ -93,8 +96,9 @@ class Play:
         rig = self.stage.rig
         opened = grip(rig, width_m + WIDER_M)
         goal = aimed(grip_frame(rig, opened), at_m, approach, closing)
-        self._reach(goal, opened, approach)
+        opened = self.stage.opened_around(thing, Pose(goal, opened, self.things))
         pose = Pose(goal, opened, self.things)
+        self._reach(goal, opened, approach)
         closed = self.stage.closed_on(thing, pose, grip(rig, max(width_m - TIGHTER_M, 0.0)))
         self._shape("grasp", closed)
         self._touched(thing)
@@ -118,7 +122,8 @@ class Play:
         self._reach(before, POINT, finger)
         start = Pose(before, POINT, self.things)
         goal = self.stage.moved_until_touch(thing, start, 2 * gap_m * motion, ("index",)).T_base_hand
-        self._move("touch", self._seconds(before, goal), _line(before, goal), lambda _: POINT)
+        self._move("touch", self._seconds(before, goal), _arc(before, goal), lambda _: POINT)
+        self._ahead = goal[:3, :3].T @ motion
         self._touched(thing)
 
     def carry(self, phase: str, thing: str, goal: F64, lift_m: float) -> None:
@@ -126,7 +131,7 @@ class Play:
         start = self.things[thing]
         T_hand_thing = inverse(self._hand) @ start
         rise = max(goal[2, 3] - start[2, 3], 0.0) + lift_m, max(start[2, 3] - goal[2, 3], 0.0) + lift_m
-        path = _arc(start, goal, np.array([0, 0, rise[0]]), np.array([0, 0, rise[1]]))
+        path = _arc(start, goal, *((goal - start)[:3, 3] / 6 * side + [0, 0, up] for side, up in zip((1, -1), rise, strict=True)))
         seconds = self._seconds(start, goal, sum(rise))
         self._move(phase, seconds, lambda s: path(s) @ inverse(T_hand_thing), lambda _: self._posture, thing)
 
@@ -140,8 +145,7 @@ class Play:
     def let_go(self, others: Callable[[float], Mapping[str, F64]] | None = None) -> None:
         """Open the fingers; other things may move meanwhile, by seconds."""
         self.release = len(self.frames) - 1
-        opened = np.concatenate([self._posture[:3], self._posture[3:] - np.radians([12, 12, *(14, 10) * 4])])
-        self._shape("release", opened, others)
+        self._shape("release", self._opened, others)
 
     @property
     def seconds_since_release(self) -> float:
@@ -153,7 +157,7 @@ class Play:
         if self.release < 0:
             self.release = len(self.frames) - 1
         goal = self._outside(self._hand[:3, 3])
-        path = _arc(self._hand, goal, -BACK_M * self._out, np.zeros(3))
+        path = _arc(self._hand, goal, leaving_m=-BACK_M * self._hand[:3, :3] @ self._ahead)
         seconds = self._seconds(self._hand, goal)
         q = self._posture
         self._move(
@@ -161,14 +165,17 @@ class Play:
             others=others,
         )  # fmt: skip
 
-    def _reach(self, goal: F64, posture: F64, out: F64, phase: str = "approach") -> None:
-        self._out = out / np.linalg.norm(out)
+    def _reach(self, goal: F64, posture: F64, ahead: F64) -> None:
+        """Come to a pose, open as far as a posture, and arrive in a direction."""
+        ahead = ahead / np.linalg.norm(ahead)
+        self._ahead, self._opened = goal[:3, :3].T @ ahead, posture
         start, q = self._hand, self._posture
-        path = _arc(start, goal, np.zeros(3), -BACK_M * self._out)
-        self._move(
-            phase, self._seconds(start, goal), path,
-            lambda s: q + min(s / _minimum_jerk(PRESHAPED), 1.0) * (posture - q),
-        )  # fmt: skip
+
+        def shaped(s: float) -> float:
+            return min(s / _minimum_jerk(PRESHAPED), 1.0)
+
+        path = _arc(start, goal, arriving_m=-BACK_M * ahead, turned=shaped)
+        self._move("approach", self._seconds(start, goal), path, lambda s: q + shaped(s) * (posture - q))
 
     def _shape(self, phase: str, posture: F64, others: Callable[[float], Mapping[str, F64]] | None = None) -> None:
         T, q = self._hand, self._posture
@@ -220,21 +227,22 @@ def _minimum_jerk(t: float) -> float:
     return t**3 * (10 - 15 * t + 6 * t * t)
 
 
-def _line(start: F64, goal: F64) -> Path:
-    return _arc(start, goal, np.zeros(3), np.zeros(3))
+def _arc(
+    start: F64, goal: F64, leaving_m: F64 | None = None, arriving_m: F64 | None = None,
+    turned: Callable[[float], float] = lambda s: s,
+) -> Path:  # fmt: skip
+    """A cubic Bezier curve whose inner points lie at these offsets from its ends; without one, on the straight line.
 
-
-def _arc(start: F64, goal: F64, leaving_m: F64, arriving_m: F64) -> Path:
-    """A cubic Bezier curve whose inner points lie at these offsets from a third of the line's ends, with the turn spread
-    over it."""
+    ``turned`` says how much of the turn is done by a share of the curve.
+    """
     a, d = start[:3, 3], goal[:3, 3]
-    b = a + (d - a) / 3 * (0.5 if leaving_m.any() else 1.0) + leaving_m
-    c = d - (d - a) / 3 * (0.5 if arriving_m.any() else 1.0) + arriving_m
+    b = a + ((d - a) / 3 if leaving_m is None else leaving_m)
+    c = d + ((a - d) / 3 if arriving_m is None else arriving_m)
     turns = Slerp([0.0, 1.0], Rotation.from_matrix([start[:3, :3], goal[:3, :3]]))
 
     def at(s: float) -> F64:
         T = np.eye(4)
-        T[:3, :3] = turns(s).as_matrix()
+        T[:3, :3] = turns(turned(s)).as_matrix()
         T[:3, 3] = (1 - s) ** 3 * a + 3 * (1 - s) ** 2 * s * b + 3 * (1 - s) * s * s * c + s**3 * d
         return T
 

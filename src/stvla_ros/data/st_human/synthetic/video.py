@@ -239,6 +239,10 @@ def _judged(
     missed = index if task.template in POINTED else max(thumb, min(index, middle))
     if missed > TOUCH_M:
         return {}, {}, f"the hand misses the {task.moved} by {1000 * missed:.1f} mm"
+    if gap[:contact].min() <= 0.0 or gap[release + 1 :].min() <= 0.0:
+        return {}, {}, "the hand touches what it takes before it takes it, or after it lets go"
+    if gap.min() < -TOUCH_M:
+        return {}, {}, "the hand is inside what it takes"
     if _hidden(play, scene):
         return {}, {}, "the arm hides what the hand does"
     if _passes_through(play, scene):
