@@ -71,7 +71,9 @@ class Play:
     _hand: F64 = field(default_factory=lambda: np.eye(4))
     _posture: F64 = field(default_factory=REST.copy)
     _opened: F64 = field(default_factory=REST.copy)
-    _ahead: F64 = field(default_factory=lambda: np.array([0.0, 0.0, -1.0]))  # direction of the grip, in the hand's frame
+    _ahead: F64 = field(
+        default_factory=lambda: np.array([0.0, 0.0, -1.0])
+    )  # direction of the grip, in the hand's frame
 
     def begin(self, near_m: F64, seconds: float) -> None:
         """Frames without a hand; it waits outside the image, on the way to a place."""
@@ -90,15 +92,17 @@ class Play:
             thing: Its name.
             at_m: (3,) middle of the grip, in the base frame.
             width_m: Of the thing there, from thumb to fingers.
-            approach: (3,) direction in which the palm comes.
+            approach: (3,) direction in which the palm comes, as far as it is square to ``closing``: else thumb or fingers
+                would come across the thing.
             closing: (3,) direction from the thumb to the fingers.
         """
         rig = self.stage.rig
         opened = grip(rig, width_m + WIDER_M)
-        goal = aimed(grip_frame(rig, opened), at_m, approach, closing)
+        local = grip_frame(rig, opened)
+        goal = aimed(local, at_m, approach, closing)
         opened = self.stage.opened_around(thing, Pose(goal, opened, self.things))
         pose = Pose(goal, opened, self.things)
-        self._reach(goal, opened, approach)
+        self._reach(goal, opened, goal[:3, :3] @ local[:3, 2])
         closed = self.stage.closed_on(thing, pose, grip(rig, max(width_m - TIGHTER_M, 0.0)))
         self._shape("grasp", closed)
         self._touched(thing)
@@ -131,7 +135,11 @@ class Play:
         start = self.things[thing]
         T_hand_thing = inverse(self._hand) @ start
         rise = max(goal[2, 3] - start[2, 3], 0.0) + lift_m, max(start[2, 3] - goal[2, 3], 0.0) + lift_m
-        path = _arc(start, goal, *((goal - start)[:3, 3] / 6 * side + [0, 0, up] for side, up in zip((1, -1), rise, strict=True)))
+        path = _arc(
+            start,
+            goal,
+            *((goal - start)[:3, 3] / 6 * side + [0, 0, up] for side, up in zip((1, -1), rise, strict=True)),
+        )
         seconds = self._seconds(start, goal, sum(rise))
         self._move(phase, seconds, lambda s: path(s) @ inverse(T_hand_thing), lambda _: self._posture, thing)
 
@@ -167,7 +175,6 @@ class Play:
 
     def _reach(self, goal: F64, posture: F64, ahead: F64) -> None:
         """Come to a pose, open as far as a posture, and arrive in a direction."""
-        ahead = ahead / np.linalg.norm(ahead)
         self._ahead, self._opened = goal[:3, :3].T @ ahead, posture
         start, q = self._hand, self._posture
 
