@@ -19,6 +19,7 @@ from stvla_ros.files import digest, read_json
 from stvla_ros.geometry.se3 import inverse
 from stvla_ros.sim.human.hand import grip, posed
 from stvla_ros.sim.human.rig import CHAINS, read_rig
+from stvla_ros.sim.human.stage import Stage
 from stvla_ros.types import F64
 
 SMALL = VideoSettings(width_px=160, height_px=120, fps=15)
@@ -174,8 +175,9 @@ def test_a_batch_resumes_and_keeps_its_settings(tmp_path: Path, capsys: pytest.C
     todo = videos_to_make(tmp_path, ("touch", "press"), 2, 7, SMALL)
     assert [(s.task, s.seed) for s in todo] == [("touch", 7), ("press", 7), ("touch", 8), ("press", 8)]
     (tmp_path / "videos" / "touch-0007").mkdir()
-    (tmp_path / "videos" / "press-0007.part").mkdir()
+    (tmp_path / "videos" / "press-0007.x.part").mkdir()
     assert [(s.task, s.seed) for s in videos_to_make(tmp_path, ("touch", "press"), 1, 7, SMALL)] == [("press", 7)]
+    assert [path.name for path in (tmp_path / "videos").iterdir()] == ["touch-0007"]
     assert read_json(tmp_path / "settings.json")["fps"] == 15
     assert cli.main(["human", "synthesise", "--tasks", "touch", "--output", str(tmp_path)]) == 2
     assert "holds videos made with other settings (fps, height_px, width_px)" in capsys.readouterr().err
@@ -189,3 +191,19 @@ def test_what_cannot_be_drawn_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     fault = r"^take_out 0: 60 scenes drawn, none fits: no place for something of"
     with pytest.raises(NotShownError, match=fault), played("take_out", 0, SMALL):
         pass
+
+
+def test_two_processes_may_draw_the_same_video(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker whose command was killed goes on while the next command begins: whoever ends first has made the video."""
+    draw, begun = Stage.photo, []
+
+    def photo(stage: Stage, stamp_ns: int) -> Any:
+        if not begun:
+            begun.append(True)
+            make_video("put_on", 2, SMALL, tmp_path / "video")
+        return draw(stage, stamp_ns)
+
+    monkeypatch.setattr(Stage, "photo", photo)
+    make_video("put_on", 2, SMALL, tmp_path / "video")
+    assert digest(tmp_path / "video") == digest(folder)
+    assert list(tmp_path.iterdir()) == [tmp_path / "video"]

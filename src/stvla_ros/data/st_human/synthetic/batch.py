@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,13 +34,15 @@ def check_kinds(names: str | None) -> tuple[str, ...]:
 def videos_to_make(
     folder: Path, kinds: Sequence[str], count: int, first: int, settings: VideoSettings
 ) -> list[EpisodeSpec]:
-    """What is missing of ``count`` videos of each kind, with the seeds from ``first`` on.
+    """What is missing of ``count`` videos of each kind, with the seeds from ``first`` on; removes unfinished ones.
 
     Raises:
         ConfigError: The folder holds videos of other settings.
     """
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     keep_settings(folder / "settings.json", asdict(settings), "videos made")
+    for unfinished in (folder / "videos").glob("*.part"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     wanted = (EpisodeSpec(kind, first + n) for n in range(count) for kind in kinds)
     return [spec for spec in wanted if not video_folder(folder, spec).is_dir()]
 

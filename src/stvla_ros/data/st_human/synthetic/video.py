@@ -14,12 +14,12 @@ Whoever judges a pipeline gives it the first three only.
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -160,7 +160,7 @@ def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> d
         kind: See :func:`played`.
         seed: See :func:`played`.
         settings: See :func:`played`.
-        folder: Where to; must not exist.
+        folder: Where to; it appears when all is written. One that exists is left as it is.
 
     Returns:
         The content of ``truth.json``.
@@ -170,7 +170,12 @@ def make_video(kind: str, seed: int, settings: VideoSettings, folder: Path) -> d
         ConfigError: No OpenGL on this machine.
     """
     with played(kind, seed, settings) as video:
-        return _write(folder, video, settings)
+        # of this process alone: a worker whose command was killed may still draw the same video
+        with TemporaryDirectory(suffix=".part", prefix=f"{folder.name}.", dir=folder.parent) as part:
+            truth = _write(Path(part) / folder.name, video, settings)
+            if not folder.exists():
+                (Path(part) / folder.name).rename(folder)
+        return truth
 
 
 def _stage(scene: _Scene, rng: np.random.Generator, settings: VideoSettings, seed: int) -> Stage:
@@ -349,16 +354,14 @@ def _passes_through(play: Play, scene: _Scene) -> bool:
 
 def _write(folder: Path, video: Played, settings: VideoSettings) -> dict[str, Any]:
     stage, play, truth = video.stage, video.play, video.truth
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
     for below in ("rgb", "depth"):
-        (part / below).mkdir(parents=True)
+        (folder / below).mkdir(parents=True)
     labels = np.empty((len(play.frames), settings.height_px, settings.width_px), np.uint8)
     for n, frame in enumerate(play.frames):
         stage.place(frame.pose)
         rgb, depth = stage.photo(1 + round(n * 1e9 / settings.fps))
-        write_image(part / RGB.format(n), rgb)
-        (part / DEPTH.format(n)).write_bytes(_depth_png(depth))
+        write_image(folder / RGB.format(n), rgb)
+        (folder / DEPTH.format(n)).write_bytes(_depth_png(depth))
         labels[n] = _labelled(stage.labels(), video.things)
     seen = np.flatnonzero((labels == _HAND).any(axis=(1, 2)))
     truth |= {
@@ -371,11 +374,10 @@ def _write(folder: Path, video: Played, settings: VideoSettings) -> dict[str, An
         "height_px": settings.height_px, "fps": settings.fps, "T_base_camera": stage.camera.T_base_camera.tolist(),
     }  # fmt: skip
     hand = np.packbits((labels == _HAND).reshape(len(labels), -1), axis=1)
-    with written(part / ARRAYS) as file, file.open("wb") as opened:
+    with written(folder / ARRAYS) as file, file.open("wb") as opened:
         np.savez_compressed(opened, **video.arrays, labels=labels, hand_mask=hand)
     for name, content in ((CAMERA, camera), (TRUTH, truth)):
-        (part / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.rename(folder)
+        (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return truth
 
 
