@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,17 +18,19 @@ import numpy as np
 import pytest
 import stalls
 import viser
-from console.test_session import OPERATE, Console, proposal
+from console.test_session import OPERATE, POINTS, Console, proposal
+from drawn_plans import make_plan
 from viser import _messages
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
-from stvla_ros.console.page import Page, history, motion, status
+from stvla_ros.console.edit import Drawn
+from stvla_ros.console.page import Page, history, motion, reply, status
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import JOINTS, PATH, RAW, PathView, Views
+from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
 from stvla_ros.motion.approval import Status
@@ -128,6 +133,66 @@ def test_a_goal_an_approval_and_a_stop_by_clicks(served: Served) -> None:
     served.session.close(5.0)
 
 
+def test_a_dragged_waypoint_is_part_of_the_path_that_is_used(served: Served) -> None:
+    plan = make_plan(np.full((8, 2), 500.0), np.zeros(8))  # "p1"
+    served.views.put(DRAWN, Drawn(plan, POINTS))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        write(socket, served.widget("Edit the path"), True)
+        served.session.hear_proposal(replace(proposal("a-0"), plan_id="another"))
+        wait(lambda: browser._edit.value and browser._proposal is not None)
+        time.sleep(3 * pages.TICK_S)
+        assert not browser._scene.edited().size, "the motion that waits is another path's"
+        click(socket, served.widget("Use this path"))
+        served.session.hear_proposal(replace(proposal("a-1"), plan_id="p1"))
+        wait(lambda: browser._scene.edited().size)
+        np.testing.assert_allclose(browser._scene.edited(), POINTS)
+        drag = _messages.TransformControlsUpdateMessage(
+            "/edit/8", (1.0, 0.0, 0.0, 0.0), (0.5, 0.25, 0.35), browser._client.scene._owner_id
+        )
+        send(socket, drag)
+        wait(lambda: np.allclose(browser._scene.edited()[-1], (0.5, 0.25, 0.35)))
+        click(socket, served.widget("Use this path"))
+        wait(lambda: served.stack.answers)
+        ((plan_id, points, _),) = served.stack.paths
+        assert plan_id == "p1"
+        np.testing.assert_allclose(points, [*POINTS[:-1], (0.5, 0.25, 0.35)])
+        click(socket, served.widget("Undo all edits"))
+        wait(lambda: np.allclose(browser._scene.edited(), POINTS))
+        served.session.hear_proposal(replace(proposal("a-1", Status.REFUSED), plan_id="p1"))
+        wait(lambda: not browser._scene.edited().size)
+    assert served.page.trouble == ""
+
+
+def test_a_click_answers_the_motion_that_was_shown_and_no_newer_one(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: browser._proposal is not None)
+        browser.refresh = lambda *_: None  # type: ignore[method-assign]  # its link stalls
+        time.sleep(0.3)
+        served.session.hear_proposal(proposal("a-2"))
+        click(socket, served.widget("Approve"))
+        wait(lambda: any(line["outcome"] == "not_waiting" for line in served.lines()))
+        assert served.stack.answers == []
+
+
+def test_a_reloaded_page_shows_the_motion_that_waits(served: Served) -> None:
+    served.session.hear_proposal(proposal("a-1"))
+    with served.browser():
+        wait(people(served))
+    wait(lambda: not served.page._browsers)
+    with served.browser() as socket:
+        wait(people(served))
+        wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
+        assert served.stack.answers == []
+        click(socket, served.widget("Approve"))
+        wait(lambda: served.stack.answers)
+    assert served.stack.answers[0][:2] == ("a-1", True)
+
+
 def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
     """More clicks hang than viser has threads."""
     served.session.hear_proposal(proposal("a-1"))
@@ -135,11 +200,8 @@ def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
     with served.browser() as socket:
         wait(people(served))
         wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
-        look = served.widget("Look what the scene offers")
-        blocked = next(iter(served.page._browsers.values()))
-        blocked._offers = lambda: served.stack.hold.wait(20.0) and ()
         for _ in range(40):
-            click(socket, look)
+            served.page._server._thread_executor.submit(served.stack.hold.wait, 20.0)
         begun = time.monotonic()
         click(socket, served.widget("STOP"))
         wait(lambda: served.stack.stops, 5.0)
@@ -165,7 +227,7 @@ def test_what_is_not_signed_in_gets_nothing(guarded: Served) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
 def test_another_site_is_refused(origin: str, served: Served) -> None:
-    with served.browser(origin) as socket:
+    with suppress(ConnectionClosed), served.browser(origin) as socket:
         closed(socket)
     assert served.page._browsers == {}
     assert served.session.shown().people == ()
@@ -212,6 +274,66 @@ def test_pictures_and_arm_are_drawn(served: Served) -> None:
         tool = state.T_base_tcp
         wait(lambda: np.allclose(hand.position, tool[:3, 3] - TCP_OFFSET_M * tool[:3, 2], atol=1e-6))
         wait(lambda: browser._client.scene.get_handle_by_name("/path") is not None)
+    assert served.page.trouble == ""
+
+
+def test_the_planners_reply_and_the_timings_are_shown(served: Served) -> None:
+    plan = replace(make_plan(np.full((8, 2), 500.0), np.zeros(8)), raw_reply="<think>left of the plate</think>")
+    served.views.put(PLAN, plan)
+    served.views.put(LATENCIES, {"planning": 1.25})
+    with served.browser():
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: "&lt;think&gt;left of the plate" in browser._reply.content)
+        assert "pick up the red block" in browser._reply.content
+        wait(lambda: "<td>planning</td>" in browser._timings.content)
+        assert "1.2 s" in browser._timings.content
+    assert "the task is finished" in reply(replace(plan, finished=True))
+    assert len(reply(replace(plan, raw_reply="x" * 1_000_000))) < 30_000
+    assert served.page.trouble == ""
+
+
+def test_obstacles_are_asked_for_and_sent_only_while_somebody_looks(served: Served) -> None:
+    served.views.put(OBSTACLES, Cells(np.zeros((3, 3), np.float32), 0.01))
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        find = partial(browser._client.scene.get_handle_by_name, "/obstacles")
+        time.sleep(3 * pages.TICK_S)
+        assert not served.views.wanted(OBSTACLES)
+        assert find() is None
+        write(socket, served.widget("Obstacles of the motions"), True)
+        wait(lambda: served.views.wanted(OBSTACLES) and find() is not None)
+        drawn = find()
+        time.sleep(3 * pages.TICK_S)
+        assert find() is drawn, "nothing changed: nothing is sent"
+        served.views.put(OBSTACLES, Cells(np.ones((4, 3), np.float32), 0.02))
+        wait(lambda: find() is not drawn and len(find().points) == 4)
+        write(socket, served.widget("Obstacles of the motions"), False)
+        wait(lambda: not served.views.wanted(OBSTACLES) and find() is None)
+        write(socket, served.widget("Obstacles of the motions"), True)
+        wait(lambda: served.views.wanted(OBSTACLES))
+    wait(lambda: not served.views.wanted(OBSTACLES))
+    assert served.page.trouble == ""
+
+
+def test_a_run_is_chosen_from_the_index_and_from_nowhere_else(served: Served, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "20260101-100000"
+    folder.mkdir(parents=True)
+    values = {"instruction": "Push <it>.", "outcome": "OK", "sentence": "Done.", "times_s": {"total": 9.0}}
+    (folder / "summary.json").write_text(json.dumps(values))
+    served.page._runs._root = folder.parent
+    with served.browser() as socket:
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        click(socket, served.widget("Look for runs"))
+        chosen = served.widget("Run")
+        wait(lambda: len(chosen.options) == 2)
+        write(socket, chosen, "../../../etc/passwd")
+        write(socket, chosen, chosen.options[1])
+        wait(
+            lambda: "Push &lt;it&gt;." in browser._run_told.content and "OK, 9.0 s: Done." in browser._run_told.content
+        )
     assert served.page.trouble == ""
 
 

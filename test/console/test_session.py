@@ -12,8 +12,8 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role, TokenConfig
 from stvla_ros.console.audit import AuditLog
-from stvla_ros.console.session import ACTS_BURST, TOKENS_BURST, Code, Session
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.console.session import ACTS_BURST, MOST_ADDRESSES, TOKENS_BURST, Code, Session
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.types import Keypose, Outcome
@@ -29,6 +29,8 @@ class NotingStack:
     def __init__(self) -> None:
         self.goals: list[tuple[str, Approval]] = []
         self.answers: list[tuple[str, bool, str, str]] = []
+        self.paths: list[tuple[str, np.ndarray, str]] = []
+        self.refusal: StageError | None = None
         self.stops = self.releases = 0
         self.counts, self.reachable = True, True
         self.end, self.hold = threading.Event(), threading.Event()
@@ -55,6 +57,13 @@ class NotingStack:
             raise ConnectionError("No executor answers.")
         self.answers.append((proposal_id, approve, who, reason))
         return self.counts, "Motion 1 is approved."
+
+    def use_path(self, plan_id, points_m, who) -> None:
+        if not self.reachable:
+            raise ConnectionError("No task node answers.")
+        if self.refusal is not None:
+            raise self.refusal
+        self.paths.append((plan_id, points_m.copy(), who))
 
     def stop(self) -> None:
         self.stops += 1
@@ -108,6 +117,60 @@ def proposal(name: str, status: Status = Status.WAITING) -> Proposal:
     return Proposal(name, "plan", Keypose(np.eye(4), True), (), status)
 
 
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+POINTS = np.linspace((0.4, 0.0, 0.1), (0.6, 0.2, 0.3), 8)
+
+
+def test_an_edited_path_is_checked_and_then_the_waiting_motion_is_refused(console: Console) -> None:
+    console.session.hear_proposal(proposal("a-1"))
+    answer = console.session.use_path(ADA, "a-1", POINTS)
+    assert answer.ok, answer
+    ((plan_id, points, who),) = console.stack.paths
+    assert (plan_id, who) == ("plan", "operator 1")
+    np.testing.assert_array_equal(points, POINTS)
+    assert console.stack.answers == [("a-1", False, "operator 1", "another path was drawn")]
+    assert "[0.4 0.  0.1]" in console.lines()[-1]["detail"]
+
+
+def test_a_path_that_is_not_taken_leaves_the_motion_waiting(console: Console) -> None:
+    console.session.hear_proposal(proposal("a-1"))
+    console.stack.refusal = StageError(OutcomeCode.LIFT_IMPLAUSIBLE, "It jumps.")
+    answer = console.session.use_path(ADA, "a-1", POINTS)
+    assert (answer.code, answer.sentence) == (Code.PATH_REFUSED, "LIFT_IMPLAUSIBLE: It jumps.")
+    console.stack.reachable = False
+    assert console.session.use_path(ADA, "a-1", POINTS).code is Code.UNREACHABLE
+    assert console.stack.answers == []
+    assert console.session.shown().waiting is not None
+    assert console.lines()[-1]["outcome"] == "unreachable"
+
+
+@pytest.mark.parametrize(
+    "points", [POINTS[:7], np.full((8, 3), np.nan), np.full((8, 3), np.inf), np.zeros((8, 2)), np.zeros(0)]
+)
+def test_points_that_are_no_path(points: np.ndarray, console: Console) -> None:
+    console.session.hear_proposal(proposal("a-1"))
+    assert console.session.use_path(ADA, "a-1", points).code is Code.BAD_INPUT
+    assert (console.stack.paths, console.stack.answers) == ([], [])
+
+
+def test_a_path_for_a_motion_that_waits_no_more(console: Console) -> None:
+    assert console.session.use_path(ADA, "a-1", POINTS).code is Code.NOT_WAITING
+    console.session.hear_proposal(proposal("a-1", Status.APPROVED))
+    assert console.session.use_path(ADA, "a-1", POINTS).code is Code.NOT_WAITING
+    console.session.hear_proposal(proposal("a-2"))
+    assert console.session.use_path(ADA, "a-1", POINTS).code is Code.NOT_WAITING
+    console.stack.counts = False  # it is answered while the path is checked
+    assert console.session.use_path(ADA, "a-2", POINTS).code is Code.NOT_WAITING
+
+
+def test_who_only_views_edits_no_path(shared: Console) -> None:
+    shared.session.hear_proposal(proposal("a-1"))
+    assert shared.session.use_path(EVE, "a-1", POINTS).code is Code.NOT_OPERATOR
+    assert shared.session.use_path(4, "a-1", POINTS).code is Code.NOT_SIGNED_IN
+    assert shared.stack.paths == []
+
+
 # --- goals -----------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +186,35 @@ def test_a_goal_runs_to_its_outcome(console: Console) -> None:
     assert shown.history[0].outcome is not None
     assert shown.history[0].outcome.sentence == "Done after 3 keyposes."
     assert console.stack.goals == [(GOAL, Approval.EACH_KEYPOSE)]
+
+
+def test_goals_of_others_are_in_the_history_with_their_ends(console: Console) -> None:
+    session, other = console.session, Outcome(OutcomeCode.STEP_LIMIT, "Not finished after 25 keyposes.")
+    session.hear_end("Push the red button.", other)
+    (goal,) = session.shown().history
+    assert (goal.instruction, goal.who, goal.outcome) == ("Push the red button.", "another program", other)
+    assert not session.shown().running
+    assert session.say(ADA, GOAL).ok
+    session.hear_end("Push the red button.", other)  # one that this goal preempted
+    assert session.shown().running
+    session.hear_end(GOAL, Outcome(OutcomeCode.OK, "As the task node says it."))
+    console.stack.end.set()
+    console.wait_idle()
+    session.hear_end(GOAL, other)  # somebody gives it again
+    said = [(goal.who, goal.outcome and goal.outcome.code.name) for goal in session.shown().history]
+    others = ("another program", "STEP_LIMIT")
+    assert said == [others, ("operator 1", "OK"), others, others]
+    for _ in range(30):
+        session.hear_end("again", other)
+    assert len(session.shown().history) == 20
+
+
+def test_a_goal_that_reached_no_stack_hides_nobody_elses(console: Console) -> None:
+    console.stack.reachable = False
+    assert console.session.say(ADA, GOAL).ok
+    console.wait_idle()
+    console.session.hear_end(GOAL, Outcome(OutcomeCode.OK, "Done."))
+    assert [goal.who for goal in console.session.shown().history] == ["another program", "operator 1"]
 
 
 @pytest.mark.parametrize("mode", list(Approval))
@@ -363,6 +455,18 @@ def test_wrong_tokens_are_slow(shared: Console) -> None:
     assert tried.count(Code.TOO_FAST) == 1000 - TOKENS_BURST
     shared.now += 6.0
     assert shared.session.sign_in(4, OPERATE, "Dora").ok
+
+
+def test_whoever_guesses_tokens_does_not_keep_others_out(shared: Console) -> None:
+    for i in range(1000):
+        shared.session.sign_in(4, f"{i:020}", "Mallory")
+    shared.session.join(5, "10.0.0.7")
+    assert shared.session.sign_in(5, OPERATE, "Dora").ok
+    assert shared.session.sign_in(4, OPERATE, "Mallory").code is Code.TOO_FAST
+    for i in range(3000):
+        shared.session.join(100 + i, f"10.1.{i // 256}.{i % 256}")
+        shared.session.sign_in(100 + i, "wrong-wrong-wrong", "Mallory")
+    assert len(shared.session._wrong) == MOST_ADDRESSES
 
 
 @pytest.mark.parametrize(("token", "name"), [(OPERATE, ""), (OPERATE, "x" * 61), (OPERATE, "a\x07b"), ("x" * 201, "A")])

@@ -213,3 +213,9 @@ def test_a_hand_that_holds_something_else_is_not_sent_to_the_goal() -> None:
     ask = replace(request(PUT, TABLE, HOLDING), holding="the cyan block")
     assert refusal(ask) == "I cannot pick up the red block with the cyan block in the gripper."
     assert "with something in the gripper" in refusal(request(PUSH, BUTTONS, HOLDING))
+
+
+def test_a_plate_that_is_taken_is_no_goal() -> None:
+    taken = [*plate(0.45, -0.22), block("blue", 0.45, -0.22), block("red", 0.5, 0.1)]
+    with pytest.raises(StageError, match="The blue block is in the plate, which has room for one"):
+        plan(request(PUT, taken))

@@ -177,7 +177,7 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=words):
             registry.create("policy", name, settings)
 
-    refused("wanted a policy checkpoint, got nothing")
+    refused("wanted a policy checkpoint, got nothing", "3dda")
     refused("found nothing", checkpoint=str(tmp_path / "none.safetensors"))
     (tmp_path / "text.safetensors").write_text("hello")
     refused("not a safetensors file", checkpoint=str(tmp_path / "text.safetensors"))

@@ -1,5 +1,7 @@
 """Motions that wait for a person: enforced by the executor, whoever asks for them and whatever dies meanwhile."""
 
+import time
+
 import pytest
 import stalls
 from rcl_interfaces.srv import SetParameters
@@ -7,6 +9,7 @@ from rclpy.parameter import Parameter
 from stvla_msgs.msg import MotionProposal
 from stvla_msgs.srv import ApproveMotion
 from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
+from visualization_msgs.msg import Marker, MarkerArray
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.motion.approval import Status
@@ -81,6 +84,17 @@ def test_a_dry_run_moves_nothing(arm):
     assert arm.execute(FAR_RIGHT, approval="dry_run")[0] is OutcomeCode.DRY_RUN
     assert arm.proposal(Status.DRY_RUN, before).paths
     assert arm.stands_still(0.3)
+
+
+def test_viewers_get_the_proposed_keypose_as_markers(arm):
+    heard = []
+    arm.node.create_subscription(MarkerArray, "/stvla/markers", heard.append, qos.LATCHED)
+    assert arm.execute(FAR_LEFT, approval="dry_run")[0] is OutcomeCode.DRY_RUN
+    late = stalls.clock() + 20.0
+    while not heard:
+        assert stalls.clock() < late
+        time.sleep(0.05)
+    assert {(m.ns, m.type) for m in heard[-1].markers} == {("keypose", Marker.ARROW), ("keypose", Marker.LINE_LIST)}
 
 
 def test_an_unknown_approval_is_no_approval(arm):

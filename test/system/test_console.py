@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import stalls
+import yaml
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from system.robot_harness import SLACK, StackHarness
 
 from stvla_ros.console.session import Code
-from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
+from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, LATENCIES, OBSTACLES, OLD_S, PATH, PLAN, RAW
 from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Status
 from stvla_ros.nodes.console import ConsoleNode
 from stvla_ros.ros.graph import GraphOptions
 
+ROOT = Path(__file__).resolve().parents[2]
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
 
@@ -174,13 +179,78 @@ def test_a_stop_while_a_motion_waits_and_an_approval_that_comes_too_late(console
     console.allow_motion()
 
 
+def test_an_edited_path_is_checked_by_guidance_and_used(console):
+    """An absurd one is refused with its reason, and the motion goes on waiting; nothing moves by an edit."""
+    console.say(console.reset("pick_place", 1).instruction, "each_keypose")
+    waiting = console.until(lambda shown: shown.waiting is not None).waiting
+    before, views = console.states.state().q_rad, console.console._views
+    console.until(lambda _: views.get(DRAWN)[1] is not None and views.get(DRAWN)[1].plan.plan_id == waiting.plan_id)
+    assert views.get(OBSTACLES)[0] == 0, "nobody looks at them"
+    views.want(OBSTACLES, console, True)
+    console.until(lambda _: views.get(OBSTACLES)[0])
+    cells = views.get(OBSTACLES)[1]
+    assert 100 < len(cells.centres_m) <= 2500
+    views.want(OBSTACLES, console, False)
+    points = views.get(DRAWN)[1].points_m.copy()
+    answer = console.session.use_path(ADA, waiting.proposal_id, points - (0.0, 0.0, 0.3))
+    assert answer.code is Code.PATH_REFUSED, answer
+    assert answer.sentence.startswith("LIFT_"), answer
+    assert console.shown.waiting.proposal_id == waiting.proposal_id
+    points[-1, 1] += 0.03
+    assert console.session.use_path(EVE, waiting.proposal_id, points).code is Code.NOT_OPERATOR
+    answer = console.session.use_path(ADA, waiting.proposal_id, points)
+    assert answer.ok, (answer, console.log[-20:])
+    after = console.until(lambda s: s.waiting is not None and s.waiting.proposal_id != waiting.proposal_id).waiting
+    assert after.plan_id.startswith("person-")
+    console.until(lambda _: np.linalg.norm(views.get(PATH)[1].points_m[-1] - points[-1]) < 0.005)
+    assert np.abs(console.states.state().q_rad - before).max() < 1e-3
+    assert console.session.end_task(ADA).ok
+    assert console.outcome().code is OutcomeCode.CANCELED
+
+
 def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
     goal = console.reset("pick_place", 5).instruction
     call = console.run_later(goal)
     console.until(lambda shown: shown.instruction == goal and shown.phase == "moving")
     assert console.session.say(ADA, "Push the red button.").code is Code.BUSY
     assert call.result(120.0)[0] is OutcomeCode.OK
-    console.until(lambda shown: not shown.running)
+    shown = console.until(lambda shown: not shown.running and shown.history[0].who == "another program")
+    assert (shown.history[0].instruction, shown.history[0].outcome.code) == (goal, OutcomeCode.OK)
+    views = console.console._views
+    wanted = {"planning", "guidance", "policy", "motion planning"}
+    console.until(lambda _: wanted <= views.get(LATENCIES)[1].keys())
+    assert views.get(PLAN)[1].finished
+
+
+RVIZ = {
+    "Topic": {"MarkerArray": "visualization_msgs/msg/MarkerArray", "Image": "sensor_msgs/msg/Image"},
+    "Depth Map Topic": {"DepthCloud": "sensor_msgs/msg/Image"},
+    "Color Image Topic": {"DepthCloud": "sensor_msgs/msg/Image"},
+}
+"""What a display of RViz takes where; the robot's description comes from elsewhere."""
+
+
+def test_rviz_and_foxglove_ask_for_what_the_stack_publishes(console):
+    """By name, type, and with a reliability and durability that the publishers offer."""
+    config = yaml.safe_load((ROOT / "config" / "stvla.rviz").read_text())
+    seen = set()
+    for display in config["Visualization Manager"]["Displays"]:
+        kind = display["Class"].rpartition("/")[2]
+        for field, types in RVIZ.items():
+            if kind in types:
+                topic = display[field]["Value"] if isinstance(display[field], dict) else display[field]
+                offers = console.node.get_publishers_info_by_topic(topic)
+                assert {offer.topic_type for offer in offers} == {types[kind]}, topic
+                if isinstance(display[field], dict) and display[field]["Durability Policy"] == "Transient Local":
+                    assert all(o.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL for o in offers), topic
+                    assert all(o.qos_profile.reliability is ReliabilityPolicy.RELIABLE for o in offers), topic
+                seen.add(topic)
+    assert len(seen) == 4
+    layout = (ROOT / "config" / "foxglove.json").read_text()
+    names = {name for name in re.findall(r'"(/[a-z_0-9/]+)', layout) if not name.startswith("/stvla/decisions")}
+    topics = {name for name, _ in console.node.get_topic_names_and_types()}
+    assert len(names) >= 6
+    assert names <= topics
 
 
 def test_the_page_is_served_and_the_record_is_written(console):

@@ -12,8 +12,10 @@ import html
 import io
 import socket
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,11 +23,28 @@ import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
+from stvla_ros.console.edit import Drawn
+from stvla_ros.console.gate import Gate
+from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
-from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
+from stvla_ros.console.trends import Trends, drawn
+from stvla_ros.console.views import (
+    BOXES,
+    CLOUD,
+    DRAWN,
+    GUIDED,
+    JOINTS,
+    OBSTACLES,
+    OLD_S,
+    PATH,
+    PLAN,
+    RAW,
+    Views,
+    caption,
+)
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
-from stvla_ros.types import U8
+from stvla_ros.types import U8, TracePlan
 
 INSTALL = (
     "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
@@ -38,6 +57,9 @@ PICTURE_TICKS = 2
 PICTURE_PX = (384, 288)
 JPEG_QUALITY = 75
 CHOOSE = "(choose)"
+REPLY_CHARS = 20_000
+"""More of a model's reply is not shown."""
+
 RED, GREEN = (200, 30, 30), (30, 140, 60)
 
 
@@ -60,6 +82,7 @@ class Page:
         host: Address to serve at.
         port: Port; 0: any free one.
         offers: Goals that the scene offers now; asked by a click, may take a second.
+        runs: Those on the disk; by default those in ``runs/``.
 
     Raises:
         ConfigError: The package is missing, or the address cannot be served.
@@ -73,10 +96,12 @@ class Page:
         host: str,
         port: int,
         offers: Callable[[], tuple[str, ...]] = lambda: (),
+        runs: Runs | None = None,
     ) -> None:
         package = viser()
         _check_address(host, port)
-        self._session, self._access, self._views, self._offers = session, access, views, offers
+        self._session, self._views, self._offers = session, views, offers
+        self._runs = runs or Runs(Path("runs"))
         self._browsers: dict[int, _Browser] = {}
         self._ending = threading.Event()
         self.trouble = ""
@@ -86,6 +111,8 @@ class Page:
         self._server.gui.configure_theme(
             control_width="large", dark_mode=True, show_logo=False, show_share_button=False
         )
+        self.gate = Gate(self._server._websock_server, access)
+        self._server.get_event_loop().set_exception_handler(self._note)
         self._server.on_client_connect(self._connect)
         self._server.on_client_disconnect(self._disconnect)
         self._thread = threading.Thread(target=self._refresh, name="page", daemon=True)
@@ -100,31 +127,32 @@ class Page:
         )  # viser 1.1 tells it nowhere else
         if connection is None:
             return
-        headers = connection.request.headers
-        if refusal := self._access.refusal(headers.get("Origin"), headers.get("Host")):
-            client.add_notification("Refused", refusal, color="red")
-            asyncio.run_coroutine_threadsafe(connection.close(1008, "refused"), self._server.get_event_loop())
-            return
         address = str((connection.remote_address or ("",))[0])
         self._session.join(client.client_id, address)
-        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers)
+        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers, self._runs)
         if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
             self._disconnect(client)
 
+    def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A message of one browser failed: one line, not a log full of whatever browsers send."""
+        self.trouble = f"a message of a browser failed: {context.get('exception') or context['message']!r}"[:300]
+
     def _disconnect(self, client: Any) -> None:
-        self._browsers.pop(client.client_id, None)
+        if (browser := self._browsers.pop(client.client_id, None)) is not None:
+            browser.close()
         self._session.leave(client.client_id)
 
     def _refresh(self) -> None:
-        tick, picture = 0, _Picture(self._views)
+        tick, picture, trends = 0, _Picture(self._views), Trends(self._views)
         while not self._ending.wait(TICK_S):
             tick += 1
             if tick % PICTURE_TICKS == 0:
                 picture.look()
+            trends.sample()
             shown = self._session.shown()
             for browser in list(self._browsers.values()):
                 try:
-                    browser.refresh(shown, picture.newest)
+                    browser.refresh(shown, picture.newest, trends)
                 except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
                     self.trouble = f"a browser could not be refreshed: {error!r}"
 
@@ -173,13 +201,18 @@ def _fitted(rgb: U8 | None) -> U8:
 class _Browser:
     """Widgets and scene of one browser."""
 
-    def __init__(self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(
+        self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]], runs: Runs
+    ) -> None:
+        self._runs = runs
         self._client, self._session, self._views, self._offers = client, session, views, offers
         self._number = int(client.client_id)
-        self._ready, self._lock = False, threading.Lock()
+        self._ready, self._lock, self._told_s = False, threading.Lock(), 0.0
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
         self._captions = ""
+        self._editing = ""
+        self._plan = self._trend = 0
         self._picture: U8 | None = None
         if session.role(self._number) is Role.NONE:
             self._ask_who()
@@ -239,6 +272,9 @@ class _Browser:
             approve, refuse = gui.add_button("Approve", color=GREEN), gui.add_button("Refuse", color="orange")
             reason = gui.add_text("Why not", "")
             self._scrub = gui.add_slider("Along the motion", 0.0, 1.0, 0.01, 1.0)
+            self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view")
+            use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused")
+            back = gui.add_button("Undo all edits")
 
         def answer(act: Callable[[int, str], Answer]) -> None:
             seen = self._proposal  # what the person was shown, not what has come meanwhile
@@ -248,6 +284,14 @@ class _Browser:
             answer(partial(self._session.refuse, reason=reason.value))
             reason.value = ""
 
+        def use_path(_: Any) -> None:
+            if not len(points := self._scene.edited()):
+                self._tell(Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits."))
+                return
+            answer(partial(self._session.use_path, points_m=points))
+
+        use.on_click(use_path)
+        back.on_click(lambda _: setattr(self, "_editing", ""))
         approve.on_click(lambda _: answer(self._session.approve))
         refuse.on_click(no)
         self._scrub.on_update(lambda _: self._ghosts())
@@ -266,8 +310,16 @@ class _Browser:
             if offered.value != CHOOSE:
                 words.value = offered.value
 
+        looking = threading.Lock()
+
         def find(_: Any) -> None:
-            offered.options = (CHOOSE, *self._offers())
+            if looking.acquire(
+                blocking=False
+            ):  # it may take a second: more clicks would fill the threads of all browsers
+                try:
+                    offered.options = (CHOOSE, *self._offers())
+                finally:
+                    looking.release()
 
         def mode(event: Any) -> None:
             if event.client is not None and self._mode.value != self._session.shown().mode:
@@ -287,7 +339,13 @@ class _Browser:
             self._ages = gui.add_html("")
             black = np.zeros((PICTURE_PX[1], 2 * PICTURE_PX[0], 3), np.uint8)
             self._image = gui.add_image(black, format="jpeg", jpeg_quality=JPEG_QUALITY)
-            boxes = {name: gui.add_checkbox(label, True) for name, label in _TOGGLES.items()}
+            boxes = {name: gui.add_checkbox(label, name != OBSTACLES) for name, label in _TOGGLES.items()}
+        with panel.add_tab("Planner's reply"):
+            self._reply = gui.add_html("")
+        with panel.add_tab("Timings"):
+            self._timings = gui.add_html("")
+        with panel.add_tab("Runs"):
+            self._run_widgets(gui)
         panel.float(x=10, y=10, width=520)
 
         def toggle(name: str, box: Any, _: Any) -> None:
@@ -296,12 +354,40 @@ class _Browser:
         for name, box in boxes.items():
             box.on_update(partial(toggle, name, box))
 
+    def _run_widgets(self, gui: Any) -> None:
+        look = gui.add_button("Look for runs", icon="history")
+        chosen = gui.add_dropdown("Run", (CHOOSE,))
+        self._run_told = told = gui.add_html("")
+        picture = gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+        known: dict[str, PastRun] = {}
+
+        def find(_: Any) -> None:
+            known.clear()
+            known.update(self._runs.newest())
+            chosen.options = (CHOOSE, *known)
+            told.content = "" if known else _block(["There are no runs yet."])
+
+        def choose(_: Any) -> None:
+            run = known.get(chosen.value)  # whatever else a client sends is no run
+            storyboard = self._runs.storyboard(run) if run is not None else None
+            told.content = past_run(run) if run is not None else ""
+            picture.visible = storyboard is not None
+            if storyboard is not None:
+                picture.image = storyboard
+
+        look.on_click(find)
+        chosen.on_update(choose)
+
     def _tell(self, answer: Answer) -> None:
+        if answer.code is Code.TOO_FAST:  # once a second is enough for a person, and all that a stuck key may pile up
+            if time.monotonic() < self._told_s + 1.0:
+                return
+            self._told_s = time.monotonic()
         colour = "green" if answer.ok else "orange" if answer.code is Code.CONFIRM else "red"
         title = "Done" if answer.ok else answer.code.replace("_", " ").capitalize()
         self._client.add_notification(title, answer.sentence, color=colour, auto_close_seconds=8.0)
 
-    def refresh(self, shown: Shown, picture: U8 | None) -> None:
+    def refresh(self, shown: Shown, picture: U8 | None, trends: Trends) -> None:
         """Bring the browser up to date; called by one thread."""
         if not self._ready:
             return
@@ -314,12 +400,35 @@ class _Browser:
                 self._ghosts()
             if before is not None and before.mode is not shown.mode:
                 self._mode.value = shown.mode.value
+        number, plan = self._views.get(PLAN)
+        if number != self._plan:
+            self._plan, self._reply.content = number, reply(plan)
+        if trends.number != self._trend:
+            self._trend, self._timings.content = trends.number, _block([drawn(trends.series())])
         ages = captions(self._views)
         if ages != self._captions:
             self._captions = self._ages.content = ages
         if picture is not None and picture is not self._picture:
             self._picture = self._image.image = picture
+        self._place_gizmos()
         self._scene.refresh()
+
+    def close(self) -> None:
+        """The person is gone and looks at nothing any more."""
+        if self._ready:
+            self._views.want(OBSTACLES, self._scene, False)
+
+    def _place_gizmos(self) -> None:
+        """While a motion waits and the person edits: at the waypoints of its path."""
+        path: Drawn | None = self._views.get(DRAWN)[1]
+        waiting = self._shown.waiting if self._shown is not None else None
+        edits = self._edit.value and path is not None and waiting is not None and waiting.plan_id == path.plan.plan_id
+        wanted = path.plan.plan_id if edits and path is not None else ""
+        if not wanted and self._scene.edited().size:
+            self._scene.edit(None)
+        elif path is not None and wanted != self._editing:
+            self._scene.edit(path.points_m)
+        self._editing = wanted
 
     def _ghosts(self) -> None:
         proposal = self._proposal
@@ -332,7 +441,12 @@ class _Browser:
         self._scene.propose(proposal if show else None, float(self._scrub.value))
 
 
-_TOGGLES = {CLOUD: "Point cloud", PATH: "Path and tube", BOXES: "Kept (green) and removed (red) objects"}
+_TOGGLES = {
+    CLOUD: "Point cloud",
+    PATH: "Path and tube",
+    BOXES: "Kept (green) and removed (red) objects",
+    OBSTACLES: "Obstacles of the motions",
+}
 
 
 def status(shown: Shown) -> str:
@@ -371,6 +485,21 @@ def history(shown: Shown) -> str:
         said = f"{outcome.code.name}: {outcome.sentence}" if outcome is not None else "runs"
         lines.append(f"<b>{html.escape(goal.instruction)}</b> ({html.escape(goal.who)}): {html.escape(said)}")
     return _block(lines)
+
+
+def past_run(run: PastRun) -> str:
+    """A run from the disk, as HTML."""
+    took = f", {run.seconds:.1f} s" if run.seconds is not None else ""
+    said = html.escape(f"{run.outcome or 'no outcome'}{took}: {run.sentence}")
+    return _block([f"<b>{html.escape(run.instruction)}</b>", said, f"<code>{html.escape(run.command)}</code>"])
+
+
+def reply(plan: TracePlan) -> str:
+    """What the planner said with its newest plan, as HTML."""
+    what = "the task is finished" if plan.finished else plan.sub_instruction
+    said = html.escape(plan.raw_reply[:REPLY_CHARS]) or "(no text)"
+    first = f"<b>{html.escape(plan.planner)}</b>, {html.escape(plan.plan_id)}: {html.escape(what)}"
+    return _block([first, f'<pre style="white-space:pre-wrap;max-height:30em;overflow:auto">{said}</pre>'])
 
 
 def captions(views: Views) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stvla_ros.console.views import BOXES, CLOUD, JOINTS, PATH, Boxes, Cloud, PathView, Views
+from stvla_ros.console.views import BOXES, CLOUD, JOINTS, OBSTACLES, PATH, Boxes, Cells, Cloud, PathView, Views
 from stvla_ros.description.hulls import hull_meshes, read_obj, visual_meshes
 from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import FINGER_LINKS, HAND_LINK, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
@@ -18,6 +18,8 @@ from stvla_ros.types import F64, I32, JointPath, RobotState
 
 GHOST_ARM, GHOST_GRIPPER = (90, 160, 255), (255, 170, 40)
 KEPT, REMOVED, TUBE = (26, 204, 51), (230, 51, 26), (51, 204, 102)
+EDITED, OBSTACLE = (255, 90, 220), (230, 150, 50)
+GIZMO_M = 0.06
 GHOST_OPACITY, TUBE_OPACITY = 0.35, 0.15
 MOVED_RAD, MOVED_M = 1e-3, 5e-4
 """The arm is drawn anew when a joint or the fingers have moved by more."""
@@ -77,7 +79,7 @@ class Scene:
         self._scene, self._views = scene, views
         self._seen: dict[str, int] = {}
         self._drawn: RobotState | None = None
-        self._hidden: set[str] = set()
+        self._hidden = {OBSTACLES}
         scene.set_up_direction("+z")
         scene.add_grid("/table", width=2.0, height=2.0, cell_size=0.1, position=(0.5, 0.0, -0.001))
         self._robot: dict[str, Any] = {}
@@ -85,6 +87,8 @@ class Scene:
             self._robot[link] = scene.add_frame(f"/robot/{link}", show_axes=False)
             for number, (vertices, faces, colour) in enumerate(_visual(link)):
                 scene.add_mesh_simple(f"/robot/{link}/{number}", vertices, faces, color=colour, flat_shading=True)
+        self._gizmos: list[Any] = []
+        self._line: F64 | None = None
         self._arm = {link: self._ghost(f"/ghost_arm/{link}", link, GHOST_ARM) for link in hull_meshes()}
         self._gripper = {link: self._ghost(f"/ghost_gripper/{link}", link, GHOST_GRIPPER) for link in HAND}
 
@@ -102,7 +106,8 @@ class Scene:
         )
 
     def show(self, name: str, visible: bool) -> None:
-        """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH` or :data:`BOXES`."""
+        """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH`, :data:`BOXES` or :data:`OBSTACLES`."""
+        self._views.want(name, self, visible)
         (self._hidden.discard if visible else self._hidden.add)(name)
         self._seen.pop(name, None)
         if not visible:
@@ -115,7 +120,8 @@ class Scene:
         if state is not None and (self._drawn is None or _moved(state, self._drawn)):
             self._drawn = state
             _place(self._robot, link_poses(state.q_rad, state.gripper_m))
-        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes)):
+        self._edit_line()
+        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes), (OBSTACLES, self._cells)):
             number, value = self._views.get(name)
             if value is not None and name not in self._hidden and self._seen.get(name) != number:
                 self._seen[name] = number
@@ -123,6 +129,17 @@ class Scene:
 
     def _cloud(self, cloud: Cloud) -> None:
         self._scene.add_point_cloud("/cloud", cloud.points_m, cloud.rgb, point_size=0.004, precision="float32")
+
+    def _cells(self, cells: Cells) -> None:
+        colour = np.full((len(cells.centres_m), 3), OBSTACLE, np.uint8)
+        self._scene.add_point_cloud(
+            "/obstacles",
+            cells.centres_m,
+            colour,
+            point_size=cells.edge_m,
+            point_shape="square",
+            precision="float32",
+        )
 
     def _path(self, path: PathView) -> None:
         points, rgb = path.points_m, path.rgb
@@ -144,6 +161,29 @@ class Scene:
                 cast_shadow=False, receive_shadow=False,
             )  # fmt: skip
 
+    def edit(self, points_m: F64 | None) -> None:
+        """Let a person drag waypoints (N, 3), from these places on; None: no more."""
+        self._scene.remove_by_name("/edit")
+        self._line = None
+        self._gizmos = [
+            self._scene.add_transform_controls(
+                f"/edit/{number}", GIZMO_M, disable_rotations=True, depth_test=False, position=point
+            )
+            for number, point in enumerate(() if points_m is None else points_m, 1)
+        ]
+
+    def edited(self) -> F64:
+        """(N, 3) where the waypoints were dragged to; (0, 3) while nothing is edited."""
+        return np.array([gizmo.position for gizmo in self._gizmos], float).reshape(-1, 3)
+
+    def _edit_line(self) -> None:
+        """The line through the gizmos follows them."""
+        points = self.edited()
+        if len(points) and (self._line is None or not np.array_equal(points, self._line)):
+            self._line = points
+            ends = np.stack([points[:-1], points[1:]], 1)
+            self._scene.add_line_segments("/edit/line", ends, EDITED, thickness=3.0, thickness_units="screen")
+
     def propose(self, proposal: Proposal | None, fraction: float = 1.0) -> None:
         """Show a proposed motion as ghosts, the arm after a share of it; None hides them."""
         q_rad = at_fraction(proposal.paths, fraction) if proposal is not None else None
@@ -158,7 +198,7 @@ class Scene:
             _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
 
 
-_PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",)}
+_PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",), OBSTACLES: ("obstacles",)}
 
 
 def _moved(a: RobotState, b: RobotState) -> bool:

@@ -15,24 +15,32 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from stvla_ros.console.access import MAX_TOKEN_CHARS, Access, Role
 from stvla_ros.console.audit import AuditLog
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.pipeline.values import check_instruction
-from stvla_ros.types import Outcome
+from stvla_ros.types import F64, WAYPOINTS, Outcome
 
 NAME_CHARS, REASON_CHARS, DETAIL_CHARS = 60, 500, 600
 ACTS_BURST, ACTS_PER_S = 10.0, 4.0
 """Acts of one client: so many at once, then so many per second. Stops do not count."""
 
 TOKENS_BURST, TOKENS_PER_S = 10.0, 0.2
-"""Wrong tokens of all clients together."""
+"""Wrong tokens from one address: whoever guesses must not keep others out."""
+
+MOST_ADDRESSES = 1000
+"""That wrong tokens are counted for; beyond, those whose last one is longest ago are forgotten."""
 
 RELEASE_AFTER_S, RELEASE_WITHIN_S = 0.5, 10.0
 """The second act of a release counts this long after the first: a double click is one act."""
 
+OTHERS = "another program"
+ANOTHER_PATH = "another path was drawn"
 HISTORY = 20
 IDLE = "idle"
 
@@ -50,6 +58,7 @@ class Code(StrEnum):
     BUSY = "busy"
     STOPPED = "stopped"
     NOT_STOPPED = "not_stopped"
+    PATH_REFUSED = "path_refused"  # the lifter or the task does not take the edited path; the motion still waits
     NOT_WAITING = "not_waiting"  # the motion was answered, has expired, or is another one
     CONFIRM = "confirm"  # a second act is needed
     UNREACHABLE = "unreachable"
@@ -79,6 +88,20 @@ class Stack(Protocol):
 
     def answer(self, proposal_id: str, approve: bool, who: str, reason: str) -> tuple[bool, str]:
         """Answer a proposal: whether it counts, and the executor's sentence. Raises ConnectionError."""
+        ...
+
+    def use_path(self, plan_id: str, points_m: F64, who: str) -> None:
+        """Have a path checked, and used if the motion of the plan that waits is then refused.
+
+        Args:
+            plan_id: Of that plan.
+            points_m: (8, 3) waypoints in the base frame.
+            who: The person, for the record.
+
+        Raises:
+            StageError: Why it is not used.
+            ConnectionError: Nobody answers.
+        """
         ...
 
     def stop(self) -> None:
@@ -126,7 +149,7 @@ class Shown:
         operator: Who operates; empty: nobody.
         handover: The last change of the operator, in a sentence.
         people: Names and roles of all clients.
-        history: Goals given here, newest first.
+        history: Goals, newest first; those that others gave once they have ended.
     """
 
     instruction: str = ""
@@ -165,9 +188,12 @@ class _Bucket:
     def __post_init__(self) -> None:
         self.left = self.burst
 
-    def take(self, now: float) -> bool:
+    def ready(self, now: float) -> bool:
         self.left, self.at = min(self.burst, self.left + (now - self.at) * self.per_s), now
-        if self.left < 1.0:
+        return self.left >= 1.0
+
+    def take(self, now: float) -> bool:
+        if not self.ready(now):
             return False
         self.left -= 1.0
         return True
@@ -196,10 +222,11 @@ class Session:
         self._lock = threading.RLock()
         self._clients: dict[int, Client] = {}
         self._buckets: dict[int, _Bucket] = {}
-        self._wrong = _Bucket(TOKENS_BURST, TOKENS_PER_S, clock())
+        self._wrong: dict[str, _Bucket] = {}
         self._operator: int | None = None
         self._shown = Shown(mode=mode)
         self._history: deque[Goal] = deque(maxlen=HISTORY)
+        self._given: str | None = None  # the goal from here whose end was not heard yet
         self._cancel: CancelToken | None = None
         self._goal_thread: threading.Thread | None = None
         self._busy: set[str] = set()
@@ -243,11 +270,17 @@ class Session:
         if not words or not words.isprintable() or len(token) > MAX_TOKEN_CHARS:
             return Answer(Code.BAD_INPUT, f"Sign in with a token and a name of 1 to {NAME_CHARS} characters.")
         with self._lock:
-            if self._wrong.left + (self._clock() - self._wrong.at) * TOKENS_PER_S < 1.0:
+            now = self._clock()
+            wrong = self._wrong.get(client.address) or _Bucket(TOKENS_BURST, TOKENS_PER_S, now)
+            if not wrong.ready(now):
                 return Answer(Code.TOO_FAST, "Too many wrong tokens: wait a few seconds.")
             role = self._access.role(token)
             if role is Role.NONE:
-                self._wrong.take(self._clock())
+                wrong.take(now)
+                self._wrong.pop(client.address, None)
+                self._wrong[client.address] = wrong  # the newest one last
+                if len(self._wrong) > MOST_ADDRESSES:
+                    del self._wrong[next(iter(self._wrong))]
                 answer = Answer(Code.WRONG_TOKEN, "The token is wrong.")
             else:
                 self._clients[number] = client = replace(client, name=words, role=role)
@@ -287,6 +320,7 @@ class Session:
                     raise _RefusedError(Code.BUSY, "A task runs: wait for its end, end it, or stop the arm.")
                 self._cancel = CancelToken()
                 self._history.appendleft(Goal(words, client.name))
+                self._given = words
                 given = (words, shown.mode, self._cancel)
                 self._goal_thread = threading.Thread(target=self._run, args=given, name="goal", daemon=True)
                 self._goal_thread.start()
@@ -298,7 +332,7 @@ class Session:
         try:
             outcome = self._stack.goal(instruction, mode, cancel, self._hear_progress)
         except ConnectionError as error:
-            outcome = Outcome(OutcomeCode.NODE_LOST, str(error))
+            outcome, self._given = Outcome(OutcomeCode.NODE_LOST, str(error)), None
         with self._lock:
             self._cancel = None
             self._history[0] = replace(self._history[0], outcome=outcome)
@@ -324,13 +358,43 @@ class Session:
         """The motion does not happen, and the stack looks again."""
         return self._decide(number, "refuse", proposal_id, reason)
 
+    def use_path(self, number: int, proposal_id: str, points_m: npt.ArrayLike) -> Answer:
+        """Go on with another path: it is checked, and only then is the waiting motion of the old one refused.
+
+        Args:
+            number: Who.
+            proposal_id: The motion that the person was shown.
+            points_m: (8, 3) waypoints in the base frame.
+        """
+
+        def work(client: Client) -> str:
+            waiting, points = self._still_waiting(proposal_id), np.asarray(points_m, dtype=np.float64)
+            if points.shape != (WAYPOINTS, 3) or not np.isfinite(points).all():
+                raise _RefusedError(Code.BAD_INPUT, f"A path has {WAYPOINTS} finite points.")
+            with self._alone("answer"):
+                try:
+                    self._stack.use_path(waiting.plan_id, points, client.name)
+                except StageError as error:
+                    raise _RefusedError(Code.PATH_REFUSED, f"{error.code.name}: {error.sentence}") from error
+                counts, sentence = self._stack.answer(proposal_id, False, client.name, ANOTHER_PATH)
+            if not counts:
+                raise _RefusedError(Code.NOT_WAITING, sentence)
+            return "The path is used: its first motion will wait for an answer."
+
+        told = " ".join(np.array2string(point, precision=3) for point in np.atleast_1d(points_m)[:WAYPOINTS])
+        return self._do(number, "use_path", f"{proposal_id} {told}", work)
+
+    def _still_waiting(self, proposal_id: str) -> Proposal:
+        waiting = self._shown.waiting
+        if waiting is None or waiting.proposal_id != proposal_id:
+            raise _RefusedError(Code.NOT_WAITING, "That motion does not wait for an answer any more.")
+        return waiting
+
     def _decide(self, number: int, what: str, proposal_id: str, reason: str) -> Answer:
         def work(client: Client) -> str:
             if len(reason) > REASON_CHARS:
                 raise _RefusedError(Code.BAD_INPUT, f"A reason has at most {REASON_CHARS} characters.")
-            waiting = self._shown.waiting
-            if waiting is None or waiting.proposal_id != proposal_id:
-                raise _RefusedError(Code.NOT_WAITING, "That motion does not wait for an answer any more.")
+            self._still_waiting(proposal_id)
             with self._alone("answer"):
                 counts, sentence = self._stack.answer(proposal_id, what == "approve", client.name, reason)
             if not counts:
@@ -453,6 +517,15 @@ class Session:
     def _hear_progress(self, progress: Progress) -> None:
         if progress.state is not None:
             self.hear_task(progress.state, progress.phase)
+
+    def hear_end(self, instruction: str, outcome: Outcome) -> None:
+        """How a task ended. Of one that was given here, the goal's result says so."""
+        with self._lock:
+            if instruction == self._given:
+                self._given = None
+                return
+            goals, runs = list(self._history), bool(self._history and self._history[0].outcome is None)
+            self._history = deque([*goals[:runs], Goal(instruction, OTHERS, outcome), *goals[runs:]][:HISTORY], HISTORY)
 
     def hear_proposal(self, proposal: Proposal) -> None:
         """A proposed motion, or what became of it."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from stvla_ros.types import F32, F64, U8, Bool
 
@@ -14,6 +15,14 @@ OLD_S = 1.0
 """Whoever looks at something older than this is told so."""
 
 RAW, GUIDED, JOINTS, CLOUD, PATH, BOXES = "camera", "guided", "joints", "cloud", "path", "boxes"
+PLAN, LATENCIES = "plan", "latencies"
+"""The newest plan, and a mapping from what takes time to the seconds that it took last."""
+
+OBSTACLES = "obstacles"
+"""What motions are planned around; it is sent only while somebody looks (:meth:`Views.want`)."""
+
+DRAWN = "drawn"
+"""The newest plan with its waypoints in space: :class:`stvla_ros.console.edit.Drawn`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +31,14 @@ class Cloud:
 
     points_m: F32
     rgb: U8
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Centres (N, 3) of occupied cells in the base frame, and their edge [m]."""
+
+    centres_m: F32
+    edge_m: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +75,18 @@ class Views:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._values: dict[str, tuple[int, float, Any]] = {}
+        self._wanted: dict[str, WeakSet[object]] = {}
+
+    def want(self, name: str, who: object, wants: bool) -> None:
+        """Say whether somebody looks at what is only sent then; who is gone looks no more."""
+        with self._lock:
+            people = self._wanted.setdefault(name, WeakSet())
+            (people.add if wants else people.discard)(who)
+
+    def wanted(self, name: str) -> bool:
+        """Whether anybody looks at it."""
+        with self._lock:
+            return bool(len(self._wanted.get(name, ())))
 
     def put(self, name: str, value: Any, age_s: float = 0.0) -> None:
         """Keep a value that was measured so long ago."""

@@ -18,13 +18,14 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.evaluate.oracle_groceries import store_route
 from stvla_ros.planning.fittings import LID_GRIP_M
 from stvla_ros.planning.groceries import Store
+from stvla_ros.planning.in_steps import InSteps
 from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
-from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M
+from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M, PLATE_INNER_RADIUS_M
 from stvla_ros.sim.tasks.close_jar import SEAT_M
 from stvla_ros.sim.tasks.light_bulb_in import FLOOR_M, GLASS_M
-from stvla_ros.tabletop.interaction import pressed_in_order
+from stvla_ros.tabletop.interaction import is_clear, pressed_in_order
 from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
 
 NAME = "oracle"
@@ -37,6 +38,8 @@ ONLY_IN_SIMULATION = (
 HELD_M = 0.035
 """A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
 
+AWAY_M = 0.08
+"""The tool is clear of a placed block this far above it."""
 
 SCREW_DROP_M = 0.001
 """A lid or bulb is turned and released this high above its seat."""
@@ -66,9 +69,13 @@ class OraclePlanner:
         if cell is None:
             raise ConfigError(ONLY_IN_SIMULATION)
         self._config, self._cell = config, cell
+        self._steps = InSteps()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for unknown objects."""
+        return self._steps.plan(request, self._single)
+
+    def _single(self, request: PlanRequest) -> TracePlan:
         poses = self._cell.truth().T_base_object
         try:
             task = parse(request.instruction)
@@ -83,7 +90,8 @@ class OraclePlanner:
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         moved, goal = f"{task.colour}_block", f"{task.onto}_block" if task.onto else "plate"
         centre, support = _position(poses, moved), _position(poses, goal)
-        if self._cell.score().success and request.instruction == self._cell.instruction:
+        whole = request.instruction == self._cell.instruction
+        if self._cell.score().success if whole else _is_placed(request, centre, support, goal == "plate"):
             return self._drawn(request, task.sentence, 0, None)
         grip_m = self._config.grip_depth_m
         held = _holds(request, centre)
@@ -169,6 +177,14 @@ def _holds(request: PlanRequest, centre_m: F64) -> bool:
     near = float(np.linalg.norm(request.robot.T_base_tcp[:3, 3] - centre_m)) < HELD_M
     closed = bool(request.history) and not request.history[-1].gripper_open
     return near and closed
+
+
+def _is_placed(request: PlanRequest, centre_m: F64, support_m: F64, in_plate: bool) -> bool:
+    """A block is on its goal, and the tool is away: of one step of several, for which the cell has no verdict."""
+    rest_m = PLATE_BASE_M + BLOCK_M / 2 if in_plate else BLOCK_M
+    beside, above = np.hypot(*(centre_m - support_m)[:2]), centre_m[2] - support_m[2] - rest_m
+    placed = beside < (PLATE_INNER_RADIUS_M - BLOCK_M / 4 if in_plate else 0.75 * BLOCK_M) and abs(above) < 0.01
+    return bool(placed) and is_clear(request.robot, request.history, centre_m, AWAY_M)
 
 
 def _refused(sentence: str) -> StageError:

@@ -29,7 +29,7 @@ from stvla_ros.motion.held import held_box, with_hidden_part
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
 from stvla_ros.motion.safety import PathSafety, PathSafetyConfig, spaced
 from stvla_ros.motion.scene import PlanningScene
-from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
+from stvla_ros.types import F32, F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
 
 Consent = Callable[[tuple[JointPath, ...]], bool]
 """Says yes to motions by returning, and no by raising StageError; True: it took time."""
@@ -155,6 +155,11 @@ class PlannedExecutor:
         finally:
             forget()
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
+
+    @property
+    def obstacles_m(self) -> F32:
+        """(V, 3) centres of the cells that motions avoid, unless they may touch them; another array after each change."""
+        return self._scene.voxels_m
 
     def reset(self) -> None:
         """Forget what is held and touched, after somebody else changed the scene."""

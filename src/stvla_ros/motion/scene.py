@@ -348,3 +348,21 @@ def _of_cells(surface: Surface, keys: Keys, labels: I32, grid: Grid) -> I32:
     cells = grid.keys(surface.points_m)
     at = np.searchsorted(keys, cells).clip(0, len(keys) - 1)
     return np.where((surface.labels == 0) & (keys[at] == cells), labels[at], surface.labels)
+
+
+def coarser(voxels_m: F32, edge_m: float, most: int) -> tuple[F32, float]:
+    """At most so many cells that contain all given ones: larger ones where there are too many.
+
+    Args:
+        voxels_m: (N, 3) centres of cells.
+        edge_m: Their edge.
+        most: At least 1.
+
+    Returns:
+        (M, 3) centres, and their edge.
+    """
+    centres = voxels_m
+    while len(centres) > most:
+        edge_m *= 2.0
+        centres = ((np.unique(np.floor(voxels_m / edge_m), axis=0) + 0.5) * edge_m).astype(np.float32)
+    return centres, edge_m

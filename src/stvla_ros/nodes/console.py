@@ -14,6 +14,7 @@ from stvla_ros.config import param
 from stvla_ros.console.access import Access, TokenConfig
 from stvla_ros.console.audit import AuditLog
 from stvla_ros.console.page import Page
+from stvla_ros.console.runs import Runs
 from stvla_ros.console.session import Session
 from stvla_ros.console.views import Views
 from stvla_ros.description.robot import RobotConfig
@@ -34,6 +35,7 @@ class ConsoleConfig:
     port: int = param(8080, "port of the page; 0: any free one", ge=0, le=65535)
     mode: str = param(Approval.EACH_KEYPOSE.value, "what the first goals ask for", choices=APPROVALS)
     audit: str = param("runs/console.jsonl", "file that says who said, approved, refused, stopped and released what")
+    runs: str = param("runs", "folder whose runs and recordings the page lists")
     tokens: TokenConfig = param(TokenConfig(), "who may do what")  # noqa: RUF009
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     joint_states: JointStateConfig = param(JointStateConfig(), "how old joint states may be")  # noqa: RUF009
@@ -48,10 +50,13 @@ class ConsoleNode(StageNode[ConsoleConfig]):
         config = self.config
         access = Access(config.host, config.tokens)
         self._audit, self._views = AuditLog(Path(config.audit).expanduser()), Views()
-        self._stack = ConsoleStack(self, config.robot, self._tell)
+        self._stack = ConsoleStack(
+            self, config.robot, self._tell, lambda plan_id, points: self._feed.draw(plan_id, points)
+        )
         self.session = Session(self._stack, access, self._audit, Approval(config.mode))
         self._feed = ConsoleFeed(self, config.robot, config.camera, config.joint_states, self.session, self._views)
-        self._page = Page(self.session, access, self._views, config.host, config.port, self._feed.offers)
+        runs = Runs(Path(config.runs).expanduser())
+        self._page = Page(self.session, access, self._views, config.host, config.port, self._feed.offers, runs)
         end_without_port(self)
 
     def _tell(self, sentence: str) -> None:

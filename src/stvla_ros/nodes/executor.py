@@ -37,6 +37,7 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.motion_guard import guard, publishing_feedback
+from stvla_ros.ros.obstacles import ObstacleMarkers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.scene_observer import SceneObserver
@@ -106,6 +107,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._executor = PlannedExecutor(self._followed, motion, config.executor, robot.open_width_m, robot.limits)
         voxels, observe = config.executor.voxels, self._executor.observe
         self._observer = SceneObserver(self._frames, self._joints, observe, voxels, self._scene_is_of_use, self._defect)
+        ObstacleMarkers(self, lambda: self._executor.obstacles_m, voxels.size_m, robot.base_frame, self.now_ns)
         self._decisions = DecisionLog(self, MotionDecisionMsg, decisions.MOTION)
         self._drift = DriftCheck(config.calibration)
         self._approvals = Approvals(self, robot, self.now_ns)
@@ -289,6 +291,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                     )
                 finally:
                     self._leave()
+        self.health["motion plan latency [ms]"] = f"{1e3 * done.times_s.get('motion_plan', 0.0):.1f}"
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(done))
 
     def _consent(self, goal_handle: GoalHandle, keypose: Keypose) -> Consent:

@@ -13,11 +13,13 @@ from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteTask
 from stvla_msgs.msg import TaskEnd as TaskEndMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
+from stvla_msgs.srv import UsePath
 
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import (
+    EditedPaths,
     Hand,
     LoopConfig,
     Progress,
@@ -30,8 +32,8 @@ from stvla_ros.pipeline import (
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import TRANSPORT_S, GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
-from stvla_ros.ros.approvals import approval_of
-from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
+from stvla_ros.ros.approvals import WHO_CHARS, approval_of, plain
+from stvla_ros.ros.convert import keypose_to_msg, ok_msg, outcome_to_msg, plan_from_msg
 from stvla_ros.ros.decision_log import DecisionLog
 from stvla_ros.ros.decisions import TASK_END, TaskEnd, task_end_to_msg
 from stvla_ros.ros.freshness import STEADY
@@ -39,6 +41,7 @@ from stvla_ros.ros.graph import CAMERA, SIM
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.remote_stages import ApprovedStages, Deadlines, RemoteStages
 from stvla_ros.ros.run import run
+from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.types import Outcome
@@ -62,6 +65,7 @@ class _Active:
 
     cancel: CancelToken
     watch: Watch
+    stages: EditedPaths
 
 
 class TaskNode(StageNode[TaskConfig]):
@@ -93,6 +97,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._started = time.monotonic()
         self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
+        serve_slowly(self, UsePath, "stvla/use_path", self._use_path)
         self.create_timer(0.05, self._watch, clock=STEADY)
         self._liveness = LivenessReporter(self._monitor, config.needs, (SIM.name, CAMERA.name))
         self.create_timer(0.1, self._log_liveness, clock=STEADY)
@@ -138,7 +143,8 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _carry_out(self, goal_handle: GoalHandle) -> TaskResult:
         instruction = check_instruction(goal_handle.request.instruction)
-        stages = ApprovedStages(self._stages, approval_of(goal_handle.request.approval))
+        approved = ApprovedStages(self._stages, approval_of(goal_handle.request.approval))
+        stages = EditedPaths(approved, self._stages.lift, goal_handle.cancel)
         self._stop_state.raise_if_stopped()
         self._monitor.wait_for(self.config.needs, give_up=goal_handle.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
@@ -146,7 +152,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._find_controller(goal_handle.cancel)
         with self._lock:
             self._stop_state.raise_if_stopped()
-            self._active = _Active(goal_handle.cancel, watch)
+            self._active = _Active(goal_handle.cancel, watch, stages)
         try:
             tell = partial(self._report, goal_handle)
             return run_task(stages, instruction, self.config, goal_handle.cancel, tell, hand=self._hand)
@@ -194,6 +200,29 @@ class TaskNode(StageNode[TaskConfig]):
         if progress.keypose is not None:
             feedback.keypose = keypose_to_msg(progress.keypose, self.config.robot.base_frame)
         goal_handle.publish_feedback(feedback)
+
+    def _use_path(self, request: UsePath.Request, response: UsePath.Response) -> None:
+        """Keep a person's path for when the motion that waits is refused; nothing moves by it."""
+        who = plain(request.who, WHO_CHARS) or "somebody"
+        with self._lock:
+            active = self._active
+        try:
+            if active is None:
+                raise StageError(OutcomeCode.INVALID_GOAL, "The path was not used: no task runs.")
+            plan = active.stages.offer(plan_from_msg(request.plan))
+        except StageError as error:
+            response.outcome = outcome_to_msg(Outcome.of(error))
+            self.get_logger().warning(f"The path of {who} is not used: {error}")
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the person gets an answer
+            self._defect(error)
+            sentence = "A defect while a person's path was checked; see the log of 'task'."
+            response.outcome = outcome_to_msg(Outcome(OutcomeCode.INTERNAL, sentence))
+            return
+        response.outcome = ok_msg()
+        self.get_logger().info(
+            f"Path {plan.plan_id} of {who} comes next if the motion of {plain(request.plan.plan_id, WHO_CHARS)} is refused."
+        )
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:

@@ -4,6 +4,7 @@ The loop is implemented once, in :func:`run_task`. It uses three verbs (:class:`
 calls (:class:`LocalStages`), over ROS they are the task node's action clients. Nothing here imports ROS.
 """
 
+from stvla_ros.pipeline.edited import PERSON, EditedPaths
 from stvla_ros.pipeline.hand import SOMETHING, Hand, in_the_gripper, object_of, with_advice
 from stvla_ros.pipeline.loop import REFUSED, RETRYABLE, run_task
 from stvla_ros.pipeline.stages import LocalStages, Stages
@@ -19,9 +20,11 @@ from stvla_ros.pipeline.values import (
 
 __all__ = [
     "MAX_INSTRUCTION_CHARS",
+    "PERSON",
     "REFUSED",
     "RETRYABLE",
     "SOMETHING",
+    "EditedPaths",
     "Hand",
     "LocalStages",
     "LoopConfig",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline.edited import PERSON
 from stvla_ros.pipeline.hand import Hand
 from stvla_ros.pipeline.replanner import Background, Inline, PlanCall, Replanner
 from stvla_ros.pipeline.stages import Stages
@@ -254,6 +255,8 @@ class _Loop:
         self.replans += self.plan is not None
         self.plan, self.on_plan, self.fruitless, self.failing = plan, 0, 0, None
         self.reason, self.feedback = self.feedback, ""
+        if plan.planner == PERSON:
+            self.failures = 0  # a motion that is refused for a better path is no failure
         if not plan.finished and plan.sub_instruction != (self.sub_instructions or [""])[-1]:
             self.sub_instructions.append(plan.sub_instruction)
         return plan

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import FrameSource, Guide, KeyposeExecutor, Planner, Policy, Robot
-from stvla_ros.types import Guidance, Keypose, Observation, Outcome, PlanRequest, Trace3d, TracePlan
+from stvla_ros.types import Guidance, Keypose, Observation, Outcome, PlanRequest, RgbdFrame, Trace3d, TracePlan
 
 KEPT_TRACES = 4
 
@@ -81,9 +81,16 @@ class LocalStages:
         plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history, feedback, cancel))
         cancel.raise_if_set()  # a canceled plan must not replace a path that is in use
         if not plan.finished:
-            trace = self._guide.lift(plan, frame)
-            self._traces = {**dict(list(self._traces.items())[1 - KEPT_TRACES :]), plan.plan_id: trace}
+            self._lift(plan, frame)
         return plan
+
+    def lift(self, plan: TracePlan, cancel: CancelToken) -> None:
+        """Lift a path that was not drawn by the planner, on the scene as it is now. Raises what lifting raises."""
+        self._lift(plan, self._camera.capture())
+
+    def _lift(self, plan: TracePlan, frame: RgbdFrame) -> None:
+        trace = self._guide.lift(plan, frame)
+        self._traces = {**dict(list(self._traces.items())[1 - KEPT_TRACES :]), plan.plan_id: trace}
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken

@@ -29,6 +29,7 @@ from stvla_ros.planning.fittings import (
     find_jars_and_lid,
 )
 from stvla_ros.planning.groceries import Store
+from stvla_ros.planning.in_steps import InSteps
 from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.planning.storing import Storing
@@ -120,9 +121,13 @@ class ColourPlanner:
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
         self._storing = Storing(config.grip_depth_m, config.clear_m)
+        self._steps = InSteps()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
+        return self._steps.plan(request, self._single)
+
+    def _single(self, request: PlanRequest) -> TracePlan:
         view = self.look(request)
         try:
             task = parse(request.instruction)
@@ -142,6 +147,8 @@ class ColourPlanner:
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
+        if not task.onto:
+            self._check_empty(goal, task, view)
         if view.holding:
             self._check_held(task, view)
             return self._path(view, task.sentence, self._carry_from(view.tool_m, view.unoccluded(goal), view))
@@ -174,6 +181,14 @@ class ColourPlanner:
         held, wanted = view.request.holding, f"the {task.colour} block"
         if held not in ("", "something", wanted):
             raise refused(f"I cannot pick up {wanted} with {held} in the gripper.")
+
+    @staticmethod
+    def _check_empty(plate: TableObject, task: Carry, view: _View) -> None:
+        """A plate has room for one block. Raises GOAL_NOT_GROUNDED."""
+        for found in view.objects:
+            inside = np.hypot(*(found.centre_m - plate.centre_m)[:2]) < plate.size_m[0] / 2 - 0.015
+            if found.kind == "block" and inside and not found.may_be(task.colour):
+                raise refused(f"The {found.name} is in the plate, which has room for one. {view.sentence()}")
 
     def _rests_on(self, block: TableObject, goal: TableObject) -> bool:
         if goal.kind == "plate":

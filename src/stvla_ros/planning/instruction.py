@@ -179,7 +179,7 @@ class _Reader:
                 raise self._lost()
         carried = [task for task in self._read if isinstance(task, Carry)]
         if carried and len(carried) < len(self._read):
-            raise UnclearError("carrying a block and pushing buttons are two tasks: ask for one after another")
+            raise UnclearError("carrying a block and pushing buttons are two tasks: say 'then' between them")
         if len(carried) > 1:
             said_twice = len(set(carried)) < len(carried)
             raise UnclearError("the same task is stated twice: state it once" if said_twice else _ONE_BLOCK)
@@ -467,4 +467,4 @@ class _Reader:
         return colours
 
 
-_ONE_BLOCK = "one block can be carried to one place at a time: ask for one after another"
+_ONE_BLOCK = "one block can be carried to one place at a time: say two such tasks with 'then' between"

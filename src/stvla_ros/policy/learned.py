@@ -20,6 +20,9 @@ from stvla_ros.policy.observation import policy_input
 from stvla_ros.policy.text_input import for_policy
 from stvla_ros.types import F64, Guidance, Keypose, Observation
 
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+"""Of ``3dfa`` where no checkpoint is named: see docs/weights.md for what they were trained on."""
+
 HOW_TO_GET = "Train one with `stvla train`, or convert a released file with `stvla policy convert`."
 
 
@@ -27,7 +30,10 @@ HOW_TO_GET = "Train one with `stvla train`, or convert a released file with `stv
 class KeyposePolicyConfig:
     """Settings of the learned policies."""
 
-    checkpoint: str = param("", "policy checkpoint (.safetensors) of `stvla train` or `stvla policy convert`")
+    checkpoint: str = param(
+        "",
+        "policy checkpoint (.safetensors) of `stvla train` or `stvla policy convert`; empty: for 3dfa the package's weights",
+    )
     device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
     threads: int = param(1, "CPU threads of the network: more of them slow down the other nodes", ge=1, le=256)
     tokenizer: str = param("", "folder or hub id of CLIP's tokenizer, for checkpoints with CLIP's text tower")
@@ -129,7 +135,7 @@ class DiffuserActorPolicy(KeyposePolicy):
 
 
 class FlowmatchActorPolicy(KeyposePolicy):
-    """3D FlowMatch Actor: the keypose by rectified flow, 5 steps; needs a checkpoint (docs/policies.md)."""
+    """3D FlowMatch Actor: the keypose by rectified flow, 5 steps; comes with small weights (docs/weights.md)."""
 
     denoiser = "flow"
 
@@ -165,7 +171,9 @@ def _network(file: PolicyFile, config: KeyposePolicyConfig, device: torch.device
 def _checkpoint(name: str, denoiser: str) -> PolicyFile:
     where = f"policy.{BACKEND[denoiser]}.checkpoint"
     if not name.strip():
-        raise ConfigError(f"{where}: wanted a policy checkpoint, got nothing. {HOW_TO_GET}")
+        if denoiser != "flow":
+            raise ConfigError(f"{where}: wanted a policy checkpoint, got nothing. {HOW_TO_GET}")
+        name = str(WEIGHTS)
     file = read_policy_file(Path(name).expanduser())
     if file.network.denoiser != denoiser:
         raise ConfigError(

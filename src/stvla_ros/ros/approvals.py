@@ -9,6 +9,7 @@ from dataclasses import replace
 from rclpy.node import Node
 from stvla_msgs.msg import MotionProposal as MotionProposalMsg
 from stvla_msgs.srv import ApproveMotion
+from visualization_msgs.msg import MarkerArray
 
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
@@ -17,6 +18,7 @@ from stvla_ros.motion.safety import spaced
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, keypose_from_msg, keypose_to_msg
 from stvla_ros.ros.decisions import path_from_msg, path_to_msg
+from stvla_ros.ros.markers import keypose_markers
 from stvla_ros.types import JointPath
 
 TOPIC = "stvla/motion_proposal"
@@ -41,23 +43,26 @@ class Approvals:
     def __init__(self, node: Node, robot: RobotConfig, now_ns: Callable[[], int]) -> None:
         self._robot, self._now_ns, self._log = robot, now_ns, node.get_logger()
         self._out = node.create_publisher(MotionProposalMsg, TOPIC, qos.LATCHED_NEWEST)
+        self._markers = node.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
         self.desk = ApprovalDesk(self._tell, f"{time.time_ns() // 1_000_000:x}")
         node.create_service(ApproveMotion, SERVICE, self._answer)
 
     def _tell(self, proposal: Proposal) -> None:
-        self._out.publish(proposal_to_msg(proposal, self._robot, self._now_ns()))
+        stamp_ns = self._now_ns()
+        self._out.publish(proposal_to_msg(proposal, self._robot, stamp_ns))
+        self._markers.publish(keypose_markers(proposal, stamp_ns, self._robot.base_frame))
         if proposal.status is Status.WAITING:
             self._log.info(f"Motion {proposal.proposal_id} waits for approval.")
 
     def _answer(self, request: ApproveMotion.Request, response: ApproveMotion.Response) -> ApproveMotion.Response:
-        who, reason = (_plain(text, n) for text, n in ((request.who, WHO_CHARS), (request.reason, REASON_CHARS)))
+        who, reason = (plain(text, n) for text, n in ((request.who, WHO_CHARS), (request.reason, REASON_CHARS)))
         response.success, response.message = self.desk.answer(request.proposal_id, request.approve, who, reason)
         self._log.info(f"{who or 'Somebody'}: {response.message}")
         return response
 
 
-def _plain(text: str, chars: int) -> str:
-    """One line of at most so many characters: it goes into logs and prompts."""
+def plain(text: str, chars: int) -> str:
+    """A person's words as one line of at most so many characters: it goes into logs and prompts."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[:chars]).split())
 
 

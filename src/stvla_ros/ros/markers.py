@@ -1,4 +1,4 @@
-"""RViz markers of the 3D path, its tube, and the kept and removed instances."""
+"""RViz markers of the 3D path, its tube, the kept and removed instances, and the keypose that comes next."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from geometry_msgs.msg import Point, Pose, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from stvla_ros.description.panda import MAX_WIDTH_M
 from stvla_ros.geometry.paths import arc_length
+from stvla_ros.motion.approval import Proposal, Status
 from stvla_ros.ros.convert import header
 from stvla_ros.types import DepthSource, Guidance, Instance, Trace3d
 
-LINE_M = 0.006
+LINE_M, ARROW_M, CLOSED_M = 0.006, 0.1, 0.02
 KEPT = ColorRGBA(r=0.1, g=0.8, b=0.2, a=0.35)
 REMOVED = ColorRGBA(r=0.9, g=0.2, b=0.1, a=0.35)
+ASKED = ColorRGBA(r=1.0, g=0.66, b=0.16, a=1.0)
+COMES = ColorRGBA(r=0.35, g=0.63, b=1.0, a=1.0)
 DONE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.4)
 
 
@@ -45,6 +49,28 @@ def guidance_markers(guidance: Guidance, base_frame: str) -> MarkerArray:
     for instance in guidance.instances:
         array.markers += _instance_markers(instance, instance.id in guidance.kept_ids, stamp_ns, base_frame)
     return array
+
+
+def keypose_markers(proposal: Proposal, stamp_ns: int, base_frame: str) -> MarkerArray:
+    """An arrow along the tool to the proposed keypose, and a bar along the opening of its fingers.
+
+    Orange while it waits for a person, blue once it does not; gone when it was refused, withdrawn or expired.
+    """
+    T = proposal.keypose.T_base_tcp
+    tip, approach, across = T[:3, 3], T[:3, 2], T[:3, 1]
+    half_m = (MAX_WIDTH_M if proposal.keypose.gripper_open else CLOSED_M) / 2
+    arrow = _marker(Marker.ARROW, "keypose", 0, 0.0, stamp_ns, base_frame)
+    arrow.scale = Vector3(x=0.008, y=0.02, z=0.03)  # diameters of shaft and head, length of the head
+    fingers = _marker(Marker.LINE_LIST, "keypose", 1, LINE_M, stamp_ns, base_frame)
+    for marker, ends in (
+        (arrow, (tip - ARROW_M * approach, tip)),
+        (fingers, (tip - half_m * across, tip + half_m * across)),
+    ):
+        marker.points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in ends]
+        marker.color = ASKED if proposal.status is Status.WAITING else COMES
+        if proposal.status in (Status.REFUSED, Status.EXPIRED, Status.WITHDRAWN):
+            marker.action = Marker.DELETE
+    return MarkerArray(markers=[arrow, fingers])
 
 
 def _instance_markers(instance: Instance, kept: bool, stamp_ns: int, base_frame: str) -> list[Marker]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
+from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import APPROVAL_S, Approval
+from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import (
     history_to_msg,
@@ -18,6 +20,7 @@ from stvla_ros.ros.convert import (
     keypose_to_msg,
     ns_to_time,
     plan_from_msg,
+    plan_to_msg,
     raise_unless_ok,
 )
 from stvla_ros.ros.traces import TraceInbox
@@ -67,6 +70,16 @@ class RemoteStages:
         self._policy = StageClient(node, PredictKeypose, "stvla/predict_keypose")
         self._executor = StageClient(node, ExecuteKeypose, "stvla/execute_keypose", EXECUTOR_CANCEL_S)
         self._traces = TraceInbox(node)
+        self._plans = node.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
+
+    def lift(self, plan: TracePlan, cancel: CancelToken) -> None:
+        """Have a path lifted that was not drawn by the planner.
+
+        Raises:
+            StageError: Why guidance refuses it; SERVER_TIMEOUT; the cancel's reason.
+        """
+        self._plans.publish(plan_to_msg(plan))
+        self._traces.wait(plan.plan_id, self._deadlines.lift_s, cancel)
 
     def plan(
         self,

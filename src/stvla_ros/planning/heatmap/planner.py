@@ -19,6 +19,7 @@ from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
 from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.words import Goal
+from stvla_ros.planning.in_steps import InSteps
 from stvla_ros.planning.prompt import write_offsets, write_points, write_progress
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
 from stvla_ros.tabletop.self_filter import robot_mask
@@ -80,9 +81,13 @@ class HeatmapPlanner:
         self._config, self._finder = config, Finder.of_file(path, config.least_sure)
         self.model = HeatmapChat(self._finder)
         self._memory = _Memory()
+        self._steps = InSteps()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
+        return self._steps.plan(request, self._single)
+
+    def _single(self, request: PlanRequest) -> TracePlan:
         goal = self._finder.goal(request.instruction, request.frame.rgb)
         if goal.action == "point":
             raise refused(

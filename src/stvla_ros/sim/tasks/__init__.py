@@ -6,7 +6,15 @@ import numpy as np
 
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, put_groceries, stack_cube
+from stvla_ros.sim.tasks import (
+    close_jar,
+    light_bulb_in,
+    pick_place,
+    place_three,
+    push_buttons,
+    put_groceries,
+    stack_cube,
+)
 from stvla_ros.sim.tasks.base import KnowsItsTarget, Score, Task, TaskKind, TwoVerdicts
 
 _KINDS = (
@@ -16,6 +24,7 @@ _KINDS = (
     close_jar.KIND,
     light_bulb_in.KIND,
     put_groceries.KIND,
+    place_three.KIND,
 )
 
 TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}

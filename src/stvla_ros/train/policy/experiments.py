@@ -133,7 +133,7 @@ _NANO = Experiment(
 )
 
 _PATH = replace(_NANO, name="nano-3dfa-path", network=replace(NANO, path_channels=True), path_noise=PLANNER_NOISE)
-"""On trial: the path in channels of its own, and off like a planner's."""
+"""The path in channels of its own, and off like a planner's. Of the package's weights."""
 
 _ALL = (
     Experiment("3dda", DDPM),

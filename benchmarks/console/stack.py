@@ -1,0 +1,371 @@
+"""A person at the console of a whole simulated stack over ROS 2: stops at random moments of motion, and many who watch.
+
+Times are the wall's. The clock of a stop starts with the click and ends with the last joint state, as it arrives here, in
+which any joint moves at 0.01 rad/s or more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from benchmarks.console.browser import Browser
+from benchmarks.record.__main__ import CameraWatch, busy_s
+from benchmarks.stop.__main__ import JointWatch
+from stvla_ros.ros.client import client_node, reset_scene
+from stvla_ros.ros.graph import GraphOptions
+from stvla_ros.ros.operator_stop import release_arm
+from stvla_ros.ros.up import Stack
+
+TASK = "pick_place"
+STILL_S = 0.6
+"""Without motion for so long, the arm stands."""
+
+LATEST_S = 2.0
+"""A stop comes at most so long after the first motion of a task."""
+
+ROUND_S, DELAY_S, ROUND_BYTES = 1.0, 0.3, 1 << 20
+"""The throttled link: what the console sends comes once per second, at most so much; both ways take the delay."""
+
+TRIES = 4
+TARGET_S = 0.3
+SLACK = {
+    **{f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "planner", "guidance", "policy")},
+    **{f"{node}.camera.max_age_s": "5.0" for node in ("executor", "planner", "guidance")},
+    "task.heartbeat_timeout_s": "10.0",
+    "executor.safety.heartbeat_timeout_s": "5.0",
+    "executor.safety.image_timeout_s": "10.0",
+}
+"""On a busy machine nodes are late; that tasks fail by it is not on trial."""
+
+CONSOLE = "console"
+
+
+class Link:
+    """A slow link in front of the console, in a thread."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.forwarded_s = 0.0
+        """When the last bytes of a client reached the console."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        started = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = asyncio.run_coroutine_threadsafe(started, self._loop).result(10.0)
+        self.netloc = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        console_reader, console_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._up(reader, console_writer), self._down(console_reader, writer))
+        writer.close()
+        console_writer.close()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(1 << 16):
+            await asyncio.sleep(DELAY_S)
+            writer.write(chunk)
+            self.forwarded_s = time.monotonic()
+        writer.close()
+
+    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(ROUND_BYTES):
+            await asyncio.sleep(DELAY_S)
+            writer.write(chunk)
+            await writer.drain()
+            await asyncio.sleep(ROUND_S - DELAY_S)
+        writer.close()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+
+
+@dataclass(frozen=True)
+class Click:
+    """One stop.
+
+    Attributes:
+        standstill_s: From the click to the last motion.
+        arrived_s: The same from when the click reached the console's computer.
+        again: The arm moved after it stood.
+        load: Of the machine, average of the last minute.
+    """
+
+    standstill_s: float
+    arrived_s: float
+    again: bool
+    load: float
+
+
+class FactorWatch:
+    """The simulation's real-time factor, as its diagnostics say it."""
+
+    def __init__(self, node: Node) -> None:
+        self.heard: list[tuple[float, float]] = []
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._receive, 10)
+
+    def _receive(self, message: DiagnosticArray) -> None:
+        values = [v.value for s in message.status for v in s.values if v.key == "real-time factor"]
+        self.heard += [(time.monotonic(), float(value)) for value in values if value]
+
+
+class Trials:
+    """The stack, its console, and those who look at it."""
+
+    def __init__(self, stack: Stack, node: Node, port: int) -> None:
+        self._stack, self._port = stack, port
+        self.joints, self.camera, self.factor = JointWatch(node), CameraWatch(node), FactorWatch(node)
+        self._rng = np.random.default_rng(0)
+
+    @property
+    def netloc(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def console_pid(self) -> int:
+        return self._stack.pids()[CONSOLE]
+
+    def pids(self) -> list[int]:
+        return list(self._stack.pids().values())
+
+    def begin(self, person: Browser, seed: int) -> None:
+        """Give a goal on the page, and wait for a random moment of its motion."""
+        for _ in range(TRIES):  # a task may fail before it moves
+            self._until(lambda: not running(person), "The page does not say that the task has ended.")
+            person.set("Goal", reset_scene(TASK, seed))
+            person.click("Give the goal")
+            given = time.monotonic()
+            self._until(
+                lambda given=given: self.joints.moving() or (time.monotonic() > given + 3.0 and not running(person)),
+                "The arm does not move.",
+            )
+            if self.joints.moving():
+                break
+        time.sleep(float(self._rng.uniform(0.0, LATEST_S)))
+        self._until(self.joints.moving, "The arm does not move any more.")
+
+    def click(self, person: Browser, label: str, link: Link | None) -> Click:
+        """Press the page's stop, and watch the arm."""
+        clicked, load = time.monotonic(), os.getloadavg()[0]
+        person.click(label)
+        still = self._standstill(clicked)
+        arrived = link.forwarded_s if link is not None else clicked
+        return Click(still - clicked, still - arrived, self._again(still), load)
+
+    def _again(self, still: float) -> bool:
+        time.sleep(0.2)
+        return bool(self.joints.motions(still))
+
+    def _standstill(self, since: float) -> float:
+        def stands() -> bool:
+            last = max(self.joints.motions(since), default=since)
+            return time.monotonic() > last + STILL_S and self.joints.heard(last) >= 20
+
+        self._until(stands, "The arm does not come to rest.")
+        return max(self.joints.motions(since), default=since)
+
+    def release(self, person: Browser) -> None:
+        """By two acts."""
+        for _ in range(3):
+            self._until(lambda: self.stopped(person), "The page does not say that the arm is stopped.")
+            person.click("Release the stop")
+            time.sleep(0.7)
+            person.click("Release the stop")
+            with contextlib.suppress(ConnectionError):
+                self._until(lambda: not self.stopped(person), "The stop is not released.", 6.0)
+                return
+        raise ConnectionError("The stop is not released.")
+
+    def stopped(self, person: Browser) -> bool:
+        """What the page says."""
+        return any("STOPPED" in text for text in list(person.texts.values()))
+
+    def _until(self, condition: Any, what: str, timeout_s: float = 40.0) -> None:
+        until = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > until:
+                raise ConnectionError(what)
+            time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def console_stack(say: Any = None) -> Iterator[Trials]:
+    """A stack with a console whose goals wait for nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"port": str(port), "mode": "automatic", "audit": f"{folder}/audit.jsonl"}
+        overrides = SLACK | {f"{CONSOLE}.{name}": value for name, value in settings.items()}
+        options = GraphOptions(mode="composed", console=True, overrides=overrides)
+        with Stack(options, say=say or (lambda name, line: None)) as stack:
+            stack.wait_ready(90.0)
+            with client_node("console_bench") as node:
+                yield Trials(stack, node, port)
+
+
+def stop(clicks: int, clients: int, throttled: bool, minutes: float) -> dict[str, Any]:
+    """Clicks of one person, while so many look on, the person's link throttled or not; none begins after the minutes."""
+    done: list[Click] = []
+    trouble = Counter[str]()
+    with console_stack() as trials:
+        link = Link(int(trials.netloc.rpartition(":")[2])) if throttled else None
+        others = [Browser(trials.netloc) for _ in range(clients - 1)]
+        person = Browser(link.netloc if link else trials.netloc)
+        person.wait("Release the stop", 60.0)
+        begun = time.monotonic()
+        for number in range(clicks):
+            if time.monotonic() > begun + 60.0 * minutes:
+                break
+            try:
+                trials.begin(person, number)
+                done.append(trials.click(person, ("STOP", "STOP ")[number % 2], link))
+            except ConnectionError as error:  # e.g. a task that failed before it moved
+                trouble[str(error)] += 1
+                print(error, list(person.texts.values()), file=sys.stderr)
+                person.click("STOP")
+            trials.release(person)
+            if (number + 1) % 5 == 0:
+                print(f"{number + 1} clicks, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
+        for browser in (person, *others):
+            browser.close()
+    standstill = [c.standstill_s for c in done]
+    return {
+        "benchmark": "console stop",
+        "clients": clients,
+        "throttled": throttled,
+        "clicks": len(done),
+        "standstill_s": percentiles(standstill),
+        "standstill_from_arrival_s": percentiles([c.arrived_s for c in done]),
+        "moved_again": sum(c.again for c in done),
+        "load": percentiles([c.load for c in done]),
+        "without_motion": dict(trouble),
+        "target_p95_s": TARGET_S,
+        "met": bool(done) and float(np.percentile([c.arrived_s for c in done], 95)) <= TARGET_S,
+    }
+
+
+def frozen(stops: int) -> dict[str, Any]:
+    """``stvla stop`` in a new process while the console's is frozen (SIGSTOP)."""
+    done, codes = list[float](), Counter[int]()
+    with console_stack() as trials:
+        for number in range(stops):
+            person = Browser(trials.netloc)
+            trials.begin(person, number)
+            os.kill(trials.console_pid(), signal.SIGSTOP)
+            try:
+                typed = time.monotonic()
+                command = subprocess.run(
+                    [sys.executable, "-m", "stvla_ros.cli", "stop"], capture_output=True, timeout=60.0, check=False
+                )
+                codes[command.returncode] += 1
+                done.append(trials._standstill(typed) - typed)
+            finally:
+                os.kill(trials.console_pid(), signal.SIGCONT)
+            release_arm(30.0)
+            person.close()
+    return {
+        "benchmark": "console frozen",
+        "stops": stops,
+        "standstill_s": percentiles(done),
+        "exit_codes": dict(codes),
+        "load": os.getloadavg()[0],
+    }
+
+
+def load(clients: int, minutes: float) -> dict[str, Any]:
+    """The stack at work with nobody at the console, and with so many, each for that long."""
+    with console_stack() as trials:
+        person = Browser(trials.netloc)
+        person.wait("Give the goal", 60.0)
+        rows = {"nobody": _watched(trials, person, [], minutes)}
+        others = [Browser(trials.netloc) for _ in range(clients)]
+        for browser in others:
+            browser.wait("STOP", 60.0)
+        rows[f"{clients} clients"] = _watched(trials, person, others, minutes)
+        for browser in (person, *others):
+            browser.close()
+    return {"benchmark": "console load", "minutes": minutes, "rows": rows}
+
+
+def _watched(trials: Trials, person: Browser, others: list[Browser], minutes: float) -> dict[str, Any]:
+    """Goals one after another, given on the page; what they and the clients see."""
+    time.sleep(3.0)
+    camera, busy, begun = trials.camera.count, busy_s(trials.pids()), time.monotonic()
+    console, rss = busy_s([trials.console_pid()]), [_rss_mb(trials.console_pid())]
+    seen = [len(browser.pictures) for browser in others]
+    tasks, at = 0, 0.0
+    while time.monotonic() - begun < 60.0 * minutes:
+        if time.monotonic() > at and not running(person):
+            person.set("Goal", reset_scene(TASK, tasks))
+            person.click("Give the goal")
+            tasks, at = tasks + 1, time.monotonic() + 3.0
+        time.sleep(0.5)
+        rss.append(_rss_mb(trials.console_pid()))
+    seconds = time.monotonic() - begun
+    factors = [value for when, value in trials.factor.heard if when > begun]
+    gaps = [gap for browser, before in zip(others, seen, strict=True) for gap in unmarked(browser, before)]
+    return {
+        "tasks": tasks,
+        "camera_hz": round((trials.camera.count - camera) / seconds, 2),
+        "real_time_factor_p50": round(float(np.median(factors)), 3) if factors else None,
+        "real_time_factor_least": round(min(factors), 3) if factors else None,
+        "stack_cpu_cores": round((busy_s(trials.pids()) - busy) / seconds, 2),
+        "console_cpu_cores": round((busy_s([trials.console_pid()]) - console) / seconds, 2),
+        "console_rss_mb": {
+            "first": round(rss[0], 1),
+            "middle": round(rss[len(rss) // 2], 1),
+            "last": round(rss[-1], 1),
+        },
+        "pictures_per_s_and_client": round(
+            sum(len(b.pictures) - n for b, n in zip(others, seen, strict=True)) / seconds / max(1, len(others)), 2
+        ),
+        "old_pictures_without_a_warning": sum(gap > 0.0 for gap in gaps),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def running(person: Browser) -> bool:
+    """Whether the page says that a goal runs."""
+    return any(": runs" in text for text in list(person.texts.values()))
+
+
+def unmarked(browser: Browser, first: int) -> list[float]:
+    """Seconds for which a client had a picture older than 1 s and no warning on it, after each of its pictures."""
+    pictures = browser.pictures[first:]
+    found = []
+    for (at, _), (then, caption) in itertools.pairwise(pictures):
+        late = then - at - 1.5  # a warning is a tick and a refresh behind
+        found.append(late if late > 0.0 and "OLD" not in browser.warned(at, then) + caption else 0.0)
+    return found
+
+
+def _rss_mb(pid: int) -> float:
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def percentiles(values: list[float]) -> dict[str, float | None]:
+    """p50, p95, p99 and the largest."""
+    if not values:
+        return {"p50": None, "p95": None, "p99": None, "max": None}
+    p50, p95, p99 = (round(float(p), 3) for p in np.percentile(values, [50, 95, 99]))
+    return {"p50": p50, "p95": p95, "p99": p99, "max": round(max(values), 3)}

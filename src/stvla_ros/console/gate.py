@@ -1,0 +1,134 @@
+"""What comes in over the console's sockets, before viser acts on it: whose connection, how much, how often, which messages.
+
+viser serves pages to people who trust each other. Of itself it would keep and pass on to everybody what a browser without
+a role sends (forms), collect uploads, set any attribute of a widget, and open a tunnel that shows the page to the internet
+(``ShareUrlRequest``). A message that a browser does not send to this page ends here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stvla_ros.console.access import Access
+
+MOST_CLIENTS = 32
+"""Connections at a time. ``stvla stop`` needs none."""
+
+MESSAGE_BYTES = 1 << 16
+"""Of one message; a goal has some hundred, a camera's pose 200."""
+
+MESSAGES_BURST, MESSAGES_PER_S = 400.0, 200.0
+"""Of one connection: so many at once, then so many per second. More wait in its own sender."""
+
+MESSAGES = (
+    "ViewerCameraMessage", "GuiUpdateMessage", "GuiButtonHoldMessage", "CommandTriggerMessage", "ScenePointerMessage",
+    "SceneNodeClickMessage", "SceneNodeDragMessage", "TransformControlsUpdateMessage",
+    "TransformControlsDragStartMessage", "TransformControlsDragEndMessage",
+)  # fmt: skip
+"""That people's hands cause. All others are dropped."""
+
+POLICY, LATER = 1008, 1013
+"""Codes that a connection is closed with (RFC 6455, section 7.4)."""
+
+
+class MalformedError(Exception):
+    """A message is not one of viser's, and why."""
+
+
+def check(raw: object) -> bool:
+    """Whether viser may see a message.
+
+    Raises:
+        MalformedError: No browser sends that.
+    """
+    import msgspec
+    from viser import _messages
+
+    if not isinstance(raw, bytes):
+        raise MalformedError("text")
+    try:
+        fields = msgspec.msgpack.decode(raw)
+        if not isinstance(fields, dict) or not isinstance(kind := fields.pop("type", None), str):
+            raise MalformedError("no type")
+        if kind not in MESSAGES:
+            if not hasattr(_messages, kind):
+                raise MalformedError("no such message")
+            return False
+        known = getattr(_messages, kind)
+        if not fields.keys() <= known.__dataclass_fields__.keys():
+            raise MalformedError(f"{kind} with unknown fields")
+        msgspec.convert(fields, known)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise MalformedError(str(error)[:100]) from error
+    if kind == "GuiUpdateMessage":
+        _check_update(fields["updates"])
+    return True
+
+
+def _check_update(updates: Mapping[str, Any]) -> None:
+    """Only a widget's value is a person's to change."""
+    if updates.keys() != {"value"}:
+        raise MalformedError("an update of something other than a value")
+    value = updates["value"]
+    for part in value if isinstance(value, list) else [value]:
+        if not isinstance(part, bool | int | float | str) or (isinstance(part, float) and not math.isfinite(part)):
+            raise MalformedError("a value of no widget")
+
+
+class Gate:
+    """Stands in front of one server.
+
+    Args:
+        server: viser's socket server.
+        access: Which connections are refused.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, server: Any, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server, self._access, self._clock = server, access, clock
+        self.refused = 0
+        """Connections that were refused, or closed for what they sent."""
+        server.on_client_connect(self._admit)
+        for early in list(server._live_connections.values()):  # came before the gate stood: its browser comes again
+            asyncio.run_coroutine_threadsafe(early.close(LATER), server.get_message_buffer().event_loop)
+
+    async def _admit(self, client: Any) -> None:
+        """Called by the server for each connection, before it reads from it."""
+        connections = self._server._live_connections  # viser 1.1 tells it nowhere else
+        connection = connections[client.client_id]
+        headers = connection.request.headers
+        if refusal := self._access.refusal(headers.get("Origin"), headers.get("Host")):
+            await self._close(connection, POLICY, refusal)
+        elif len(connections) > MOST_CLIENTS:
+            await self._close(connection, LATER, f"{MOST_CLIENTS} people look at the console already.")
+        connection.protocol.max_message_size = MESSAGE_BYTES
+        connection.recv = self._checked(connection, connection.recv)
+
+    async def _close(self, connection: Any, code: int, why: str) -> None:
+        self.refused += 1
+        while len(why.encode()) > 120:  # a close frame has room for 123 bytes
+            why = why[:-1]
+        await connection.close(code, why)
+
+    def _checked(self, connection: Any, receive: Callable[[], Any]) -> Callable[[], Any]:
+        left, at = MESSAGES_BURST, self._clock()
+
+        async def checked() -> bytes:
+            nonlocal left, at
+            while True:
+                raw: bytes = await receive()
+                now = self._clock()
+                left, at = min(MESSAGES_BURST, left + (now - at) * MESSAGES_PER_S) - 1.0, now
+                if left < 0.0:
+                    await asyncio.sleep(-left / MESSAGES_PER_S)
+                try:
+                    if check(raw):
+                        return raw
+                except MalformedError as error:
+                    await self._close(connection, POLICY, f"Not a message of this page: {error}")
+
+        return checked
