@@ -25,7 +25,7 @@ setup(
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
-    package_data={"": ["py.typed", "*.safetensors", "page.html", "protocols/*.yaml"]},
+    package_data={"": ["py.typed", "*.safetensors", "page.html", "hand.glb", "hand.LICENSE", "protocols/*.yaml"]},
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/stvla_ros"]),

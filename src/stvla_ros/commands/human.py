@@ -1,4 +1,4 @@
-"""``stvla human``: makes ST-Human data of videos, checks it, makes tables of it, and plans the acceptance of a batch."""
+"""``stvla human``: makes ST-Human data of videos, checks it, makes tables, plans acceptance, synthesises videos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from stvla_ros.commands import human_synthesise
 from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, folder, share, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     verbs = parser.add_subparsers(
-        dest="verb", metavar="process|check|tables|plan", required=True, parser_class=_VerbParser
+        dest="verb", metavar="process|check|tables|plan|synthesise", required=True, parser_class=_VerbParser
     )
     process = verbs.add_parser("process", help="find hands, actions, paths and relations in RGB-D videos; resumes")
     option = process.add_argument
@@ -51,6 +52,8 @@ def add_arguments(parser: Parser) -> None:
         "--usual", type=share, metavar="P",
         help="share that annotators usually reach: such a batch is then rejected in at most 10 %% of cases",
     )  # fmt: skip
+    made = verbs.add_parser("synthesise", help="RGB-D videos of a simulated hand, with the truth about every frame")
+    human_synthesise.add_arguments(made)
 
 
 class _VerbParser(Parser):
@@ -66,6 +69,7 @@ def run(arguments: Namespace) -> int:
         "check": _check,
         "tables": _tables,
         "plan": _plan,
+        "synthesise": human_synthesise.run,
     }
     return verbs[arguments.verb](arguments)
 

@@ -60,19 +60,22 @@ class Renderer:
         return self._call(lambda: self._rgb(data, camera, width_px, height_px))
 
     def body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
-        """(H, W) id of the model's body at each pixel; -1 where nothing is."""
-        geoms = self._call(lambda: self._geom_ids(data, camera, width_px, height_px))
-        return np.append(data.model.geom_bodyid, -1).astype(np.int32)[geoms]
+        """(H, W) id of the model's body at each pixel, a skin's being its first bone; -1 where nothing is."""
+        seen, model = self._call(lambda: self._seen_ids(data, camera, width_px, height_px)), data.model
+        return np.concatenate([model.geom_bodyid, model.skin_bonebodyid[model.skin_boneadr], [-1]]).astype(np.int32)[
+            seen
+        ]
 
     def optics(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> Optics:
         """(H, W) gloss and opacity of the surface at each pixel, as the model's materials have them."""
-        geoms, model = self._call(lambda: self._geom_ids(data, camera, width_px, height_px)), data.model
-        material, plain = model.geom_matid, model.geom_matid < 0
-        opacity = np.where(plain, model.geom_rgba[:, 3], model.mat_rgba[material, 3])
+        seen, model = self._call(lambda: self._seen_ids(data, camera, width_px, height_px)), data.model
+        material, rgba = np.append(model.geom_matid, model.skin_matid), np.vstack([model.geom_rgba, model.skin_rgba])
+        plain = material < 0
+        opacity = np.where(plain, rgba[:, 3], model.mat_rgba[material, 3])
         gloss = np.where(plain, 0.0, model.mat_specular[material])
         # the last entry is for -1, where nothing is
         return Optics(
-            *(np.append(values, last).astype(np.float32)[geoms] for values, last in ((gloss, 0), (opacity, 1)))
+            *(np.append(values, last).astype(np.float32)[seen] for values, last in ((gloss, 0), (opacity, 1)))
         )
 
     def close(self) -> None:
@@ -142,18 +145,20 @@ class Renderer:
         mujoco.mjr_readPixels(rgb, None, rect, context)
         return cv2.resize(rgb[::-1], (width_px, height_px), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
-    def _geom_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
+    def _seen_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
+        """(H, W) number of the geom at each pixel, or after all geoms that of the skin; -1: nothing."""
         rect = mujoco.MjrRect(0, 0, width_px, height_px)
         context = self._draw(data, camera, rect, segment=True)
         rgb = np.empty((height_px, width_px, 3), np.uint8)
         mujoco.mjr_readPixels(rgb, None, rect, context)
         code = rgb[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)  # 0 is the background
         assert self._scene is not None
-        geoms = np.full(self._scene.ngeom + 1, -1, np.int32)
-        for geom in self._scene.geoms[: self._scene.ngeom]:
-            if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
-                geoms[geom.segid + 1] = geom.objid
-        return geoms[code]
+        ids = np.full(self._scene.ngeom + 1, -1, np.int32)
+        first = {int(mujoco.mjtObj.mjOBJ_GEOM): 0, int(mujoco.mjtObj.mjOBJ_SKIN): data.model.ngeom}
+        for drawn in self._scene.geoms[: self._scene.ngeom]:
+            if drawn.objtype in first and drawn.segid >= 0:
+                ids[drawn.segid + 1] = first[drawn.objtype] + drawn.objid
+        return ids[code]
 
 
 def _metres(model: mujoco.MjModel, buffer: F32) -> F32:
