@@ -15,6 +15,7 @@ from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner, _Memory
 from stvla_ros.planning.heatmap.words import Goal, Name
+from stvla_ros.planning.in_steps import InSteps
 from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.prompt import next_action_prompt, pointing_prompt, trace_prompt
 from stvla_ros.sim.cell import Cell
@@ -65,7 +66,7 @@ def goal_of(cell: Cell) -> Goal:
 def planner(knowing: Knowing) -> HeatmapPlanner:
     made = HeatmapPlanner.__new__(HeatmapPlanner)
     made._config, made._finder = HeatmapConfig(), knowing  # type: ignore[assignment]
-    made._memory = _Memory()
+    made._memory, made._steps = _Memory(), InSteps()
     return made
 
 
