@@ -268,7 +268,7 @@ def frozen(stops: int) -> dict[str, Any]:
     done, codes = list[float](), Counter[int]()
     with console_stack() as trials:
         for number in range(stops):
-            person = Browser(trials.netloc)
+            person = _came_back(trials.netloc)
             trials.begin(person, number)
             os.kill(trials.console_pid(), signal.SIGSTOP)
             try:
@@ -289,6 +289,18 @@ def frozen(stops: int) -> dict[str, Any]:
         "exit_codes": dict(codes),
         "load": os.getloadavg()[0],
     }
+
+
+def _came_back(netloc: str) -> Browser:
+    """A browser, once the page is served: a console that was suspended ends, and its supervisor starts it again."""
+    until = time.monotonic() + 60.0
+    while True:
+        try:
+            return Browser(netloc)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
 
 
 def load(clients: int, minutes: float) -> dict[str, Any]:
