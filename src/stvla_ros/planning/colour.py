@@ -182,18 +182,19 @@ class ColourPlanner:
         if held not in ("", "something", wanted):
             raise refused(f"I cannot pick up {wanted} with {held} in the gripper.")
 
-    @staticmethod
-    def _check_empty(plate: TableObject, task: Carry, view: _View) -> None:
+    def _check_empty(self, plate: TableObject, task: Carry, view: _View) -> None:
         """A plate has room for one block. Raises GOAL_NOT_GROUNDED."""
         for found in view.objects:
-            inside = np.hypot(*(found.centre_m - plate.centre_m)[:2]) < plate.size_m[0] / 2 - 0.015
-            if found.kind == "block" and inside and not found.may_be(task.colour):
+            if found.kind == "block" and self._inside(found, plate) and not found.may_be(task.colour):
                 raise refused(f"The {found.name} is in the plate, which has room for one. {view.sentence()}")
+
+    @staticmethod
+    def _inside(block: TableObject, plate: TableObject) -> bool:
+        return bool(np.hypot(*(block.centre_m - plate.centre_m)[:2]) < plate.size_m[0] / 2 - 0.015)
 
     def _rests_on(self, block: TableObject, goal: TableObject) -> bool:
         if goal.kind == "plate":
-            beside = float(np.hypot(*(block.centre_m - goal.centre_m)[:2]))
-            return beside < goal.size_m[0] / 2 - 0.015 and block.top_m < 0.08
+            return self._inside(block, goal) and block.top_m < 0.08
         near = np.hypot(*(goal.points_m[:, :2] - block.centre_m[:2]).T).min() < 0.035
         return bool(near and block.top_m > 0.06 and block.bottom_m > 0.025 and block.top_m > goal.top_m + 0.02)
 

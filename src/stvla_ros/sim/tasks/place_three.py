@@ -19,9 +19,11 @@ from stvla_ros.sim.world import World
 
 @dataclass(frozen=True)
 class PlaceThree:
-    """Attributes:
-    objects: The plate, the blocks of the steps, and other blocks.
-    steps: In the spoken order; each has the objects it is about.
+    """Three placements.
+
+    Attributes:
+        objects: The plate, the blocks of the steps, and other blocks.
+        steps: In the spoken order; each has the objects it is about.
     """
 
     objects: tuple[SceneObject, ...]

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.data.st_human.process.folder import HumanVideo, Told, VideoError
+from stvla_ros.geometry.cameras import rays
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.tabletop.instances import look
 from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
@@ -130,11 +131,8 @@ def _workspace(plane: F64) -> F64:
 
 def backproject(video: HumanVideo, depth_m: F32, stride: int = 1) -> F32:
     """(H * W, 3) points in the camera's frame, NaN where unknown; ``depth_m`` (H, W) has every ``stride``-th pixel."""
-    K = video.camera.K
-    h, w = depth_m.shape
-    x = (stride * np.arange(w, dtype=np.float32) - np.float32(K[0, 2])) / np.float32(K[0, 0])
-    y = (stride * np.arange(h, dtype=np.float32) - np.float32(K[1, 2])) / np.float32(K[1, 1])
-    return np.stack([x[None] * depth_m, y[:, None] * depth_m, depth_m], axis=-1).reshape(-1, 3)
+    points = rays(video.camera)[:, ::stride, ::stride] * depth_m
+    return points.reshape(3, -1).T
 
 
 def to_workspace(T_workspace_camera: F64, points: np.ndarray) -> F64:
