@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from console.test_page import CAMERA, Served, click, closed, people, send, wait
+from console.test_page import CAMERA, Served, click, closed, send, wait
 from viser import _messages
 
 from benchmarks.console import fuzz
@@ -82,7 +82,7 @@ def test_nobody_opens_a_tunnel_to_the_internet(served: Served, monkeypatch: pyte
     asked: list[bool] = []
     monkeypatch.setattr(served.page._server, "request_share_url", lambda *_: asked.append(True))
     with served.browser() as socket:
-        wait(people(served))
+        wait(served.ready)
         send(socket, _messages.ShareUrlRequest())
         click(socket, served.widget("STOP"))
         wait(lambda: served.stack.stops)
@@ -92,7 +92,7 @@ def test_nobody_opens_a_tunnel_to_the_internet(served: Served, monkeypatch: pyte
 def test_what_browsers_send_is_not_kept_for_all(served: Served) -> None:
     kept = served.page._server._websock_server.get_message_buffer().message_from_id
     with served.browser() as socket:
-        wait(people(served))
+        wait(served.ready)
         before = len(kept)
         for number in range(50):
             send(socket, _messages.GuiFormDirtyMessage(f"{number}"))
@@ -111,23 +111,20 @@ def test_another_site_is_refused_before_it_says_a_word(served: Served) -> None:
 
 def test_a_long_message_ends_its_connection(served: Served) -> None:
     with served.browser() as socket:
-        wait(people(served))
+        wait(served.ready)
         socket.send(update(value="x" * MESSAGE_BYTES))
         closed(socket)
 
 
 def test_a_flood_slows_its_own_sender_and_nobody_elses_stop(served: Served) -> None:
     with served.browser() as flood:
-        wait(people(served))
+        wait(served.ready)
         goal = served.widget("Goal")
         for number in range(int(MESSAGES_BURST) + 100):
             send(flood, _messages.GuiUpdateMessage(goal._impl.uuid, {"value": str(number)}))
         with served.browser() as other:
-            wait(lambda: len(served.page._browsers) == 2)
-            second = max(served.page._browsers)
-            wait(lambda: served.page._browsers[second]._ready)
-            handles = served.page._browsers[second]._client.gui._gui_input_handle_from_uuid.values()
-            click(other, next(h for h in handles if getattr(h, "label", "") == "STOP"))
+            wait(served.ready)
+            click(other, served.widget("STOP"))
             wait(lambda: served.stack.stops, 5.0)
 
 

@@ -227,8 +227,8 @@ class _Browser:
 
         @button.on_click
         def _(_: Any) -> None:
-            answer = self._session.sign_in(self._number, token.value, name.value)
-            token.value = ""
+            said, token.value = token.value, ""  # now: what is typed while the answer comes stays
+            answer = self._session.sign_in(self._number, said, name.value)
             self._tell(answer)
             if answer.ok:
                 folder.remove()
