@@ -21,6 +21,9 @@ more."""
 STATE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Joint states and TF as they are read: compatible with every publisher."""
 
+FAST_STATE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""The same for what is taken at times: at 1 kHz they are of the last 50 ms."""
+
 LATCHED = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=8,

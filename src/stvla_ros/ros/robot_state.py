@@ -20,7 +20,7 @@ from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, MAX_WIDTH_M
 from stvla_ros.description.robot import LIMITS, RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros import qos
+from stvla_ros.ros import polling, qos
 from stvla_ros.ros.convert import header, time_to_ns
 from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, OutOfOrder, now
 from stvla_ros.ros.type_mismatch import topic_type_mismatch
@@ -287,12 +287,19 @@ class JointStates:
         topics: dict[str, list[_Part]] = {}
         for part in self._parts:
             topics.setdefault(part.rule.source, []).append(part)
-        for topic, parts in topics.items():
-            node.create_subscription(JointState, topic, partial(self._receive, parts), qos.STATE)
+        self._take = [
+            polling.subscribe(node, JointState, topic, partial(self._receive, parts), qos.FAST_STATE)
+            for topic, parts in topics.items()
+        ]
 
     def _part(self, what: str, topic: str, joints: Joints) -> _Part:
         source, limits = self._node.resolve_topic_name(topic), self._config
         return _Part(joints, Freshness(what, source, limits.max_age_s, limits.max_ahead_s), limits.keep_s)
+
+    def _look(self) -> None:
+        """Take what has come since the last time."""
+        for take in self._take:
+            take()
 
     def _receive(self, parts: Sequence[_Part], message: JointState) -> None:
         stamp_ns = time_to_ns(message.header.stamp)
@@ -308,11 +315,13 @@ class JointStates:
     @property
     def heard(self) -> bool:
         """Whether messages with the arm's joints came, valid or not."""
+        self._look()
         with self._arrived:
             return bool(self._arm.samples or self._arm.missing())
 
     def age_s(self) -> float:
         """Age of the newest state, arm or fingers, whichever is older; infinite when there is none."""
+        self._look()
         moment = now(self._node)
         with self._arrived:
             if not all(part.samples for part in self._parts):
@@ -359,7 +368,8 @@ class JointStates:
             return _state(self._arm.nearest(stamp_ns), self._fingers.nearest(stamp_ns), self._arm.joints.names)
 
     def _wait(self) -> None:
-        """Give a node that has just started time to receive the first state."""
+        """Take what has come; give a node that has just started time to receive the first state."""
+        self._look()
         with self._arrived:
             self._arrived.wait_for(lambda: all(part.samples or part.missing() for part in self._parts), FIRST_S)
 
