@@ -42,8 +42,9 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def alone(store: Store) -> TestClient:
-    return TestClient(make_app(store, "127.0.0.1"), base_url=HERE)
+def alone(store: Store) -> Iterator[TestClient]:
+    with TestClient(make_app(store, "127.0.0.1"), base_url=HERE) as client:
+        yield client
 
 
 @pytest.fixture

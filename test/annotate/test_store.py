@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from annotate.folders import changed, make_videos, write_info_of
+from data.st_human.clips import make_clip
 
+from stvla_ros.annotate.document import completed
 from stvla_ros.annotate.review import Person, RefusedError, Role, State
 from stvla_ros.annotate.store import DATABASE, FullError, StaleError, Store, UnknownError
 from stvla_ros.config import ConfigError
@@ -187,6 +189,7 @@ def test_two_annotators_lose_no_change(store: Store) -> None:
 SAVER = """
 import sys
 from pathlib import Path
+from stvla_ros.annotate.document import completed
 from stvla_ros.annotate.review import Person, Role
 from stvla_ros.annotate.store import Store
 store, person = Store(Path(sys.argv[1])), Person("Ann", Role.ANNOTATOR)
@@ -294,6 +297,31 @@ def test_an_unfinished_annotation_is_kept_with_what_it_lacks(store: Store) -> No
         saved = store.save(ANN, 1, store.opened(1)["version"], None, new)
         assert saved["document"] == new
         assert saved["fault"]
+
+
+def test_videos_that_nothing_has_processed_start_empty(tmp_path: Path) -> None:
+    make_clip(tmp_path / "raw" / "clip", told={"id": "kitchen", "objects": [{"name": "red block"}]})
+    (tmp_path / "raw" / "damaged").mkdir()
+    (tmp_path / "raw" / "damaged" / "camera.json").write_text("{")
+    store = Store(tmp_path)
+    (fault,) = store.add_videos()
+    assert "damaged/camera.json: not valid JSON" in fault
+    opened = store.opened(1)
+    assert (opened["name"], opened["document"]["actions"]) == ("kitchen", [])
+    assert [thing["id"] for thing in opened["document"]["objects"]] == ["red_block"]
+    assert opened["fault"] == "There is no action: add one, or exclude the video with a reason."
+    pose = {"quat_xyzw": [0, 0, 0, 1], "gripper": 1, "width_m": 0.04, "sigma_m": 0.003, "source": "manual"}
+    action = {
+        "id": "a1", "template": "pick_up", "slots": {"object": "red_block"}, "hand": "right", "start_frame": 5,
+        "contact_frame": 10, "release_frame": 20, "end_frame": 30,
+        "trajectory": [{"frame": n, "xyz_m": [0.01, 0.02, 0.7], **pose} for n in (10, 20)],
+    }  # fmt: skip
+    saved = store.save(ANN, 1, 1, None, {**opened["document"], "actions": [action]})
+    assert saved["fault"] is None
+    info = completed(store.entry(1).info, saved["document"])
+    assert (info.actions[0].sentence, info.actions[0].clean_frame) == ("Pick up the red block.", 4)
+    assert info.actions[0].contact_points is not None
+    assert info.actions[0].contact_points.initial.source == "manual"
 
 
 def test_another_programs_file_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ precision highp usampler2D;
 uniform usampler2D depth;
 uniform sampler2D colour;
 uniform vec4 K;
-uniform float unit, size_px;
+uniform float unit, height_px;
 uniform ivec2 size;
 uniform int stride;
 uniform mat4 modelViewMatrix, projectionMatrix;
@@ -24,7 +24,8 @@ void main() {
   float z = unit * float(texelFetch(depth, pixel, 0).r);
   vec3 at = vec3((vec2(pixel) - K.zw) / K.xy * z, z);
   gl_Position = z > 0.0 ? projectionMatrix * modelViewMatrix * vec4(at, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
-  gl_PointSize = size_px;
+  float side = float(stride) * z / K.x; // of the surface that a pixel sees
+  gl_PointSize = clamp(side * projectionMatrix[1][1] * 0.5 * height_px / max(gl_Position.w, 0.01) + 0.7, 1.0, 24.0);
   rgb = texture(colour, (vec2(pixel) + 0.5) / vec2(size)).rgb;
 }`;
 const FRAGMENT = `
@@ -68,7 +69,7 @@ export function Cloud(props: Props) {
 }
 
 function Scene({ video, depth, image, path, point, mode, space, view, editable, onMove, onMoved, onPick }: Props) {
-  const { camera, gl, scene, invalidate } = useThree();
+  const { camera, gl, scene, size, invalidate } = useThree();
   const [width, height] = video.size_px;
   const live = useRef({ onMove, onMoved, onPick, depth });
   live.current = { onMove, onMoved, onPick, depth };
@@ -88,7 +89,7 @@ function Scene({ video, depth, image, path, point, mode, space, view, editable, 
         K: { value: new THREE.Vector4(...video.K) },
         unit: { value: video.depth_unit_m },
         size: { value: [width, height] },
-        size_px: { value: 2 },
+        height_px: { value: 1 },
         stride: { value: STRIDE },
       },
     });
@@ -98,16 +99,15 @@ function Scene({ video, depth, image, path, point, mode, space, view, editable, 
     return { texture, material, points };
   }, [video, width, height]);
 
-  const stride = (step: number, size_px: number): void => {
+  const stride = (step: number): void => {
     cloud.material.uniforms.stride!.value = step;
-    cloud.material.uniforms.size_px!.value = size_px;
     cloud.points.geometry.setDrawRange(0, Math.floor(width / step) * Math.floor(height / step));
     invalidate();
   };
 
   useEffect(() => {
     scene.add(cloud.points);
-    stride(STRIDE, 2);
+    stride(STRIDE);
     return () => {
       scene.remove(cloud.points);
       cloud.points.geometry.dispose();
@@ -133,6 +133,11 @@ function Scene({ video, depth, image, path, point, mode, space, view, editable, 
     invalidate();
   }, [cloud, depth, image]);
 
+  useEffect(() => {
+    cloud.material.uniforms.height_px!.value = size.height;
+    invalidate();
+  }, [cloud, size.height]);
+
   const controls = useMemo(() => {
     const orbit = new OrbitControls(camera, gl.domElement);
     const gizmo = new TransformControls(camera, gl.domElement);
@@ -148,11 +153,11 @@ function Scene({ video, depth, image, path, point, mode, space, view, editable, 
     const pose = (): [Vector, Quaternion] => [hand.position.toArray() as Vector, hand.quaternion.toArray() as Quaternion];
     const drag = (event: { value: unknown }): void => {
       orbit.enabled = !event.value;
-      stride(event.value ? MOVING : STRIDE, event.value ? 4 : 2);
+      stride(event.value ? MOVING : STRIDE);
       if (!event.value) live.current.onMoved(...pose());
     };
-    const coarse = (): void => stride(MOVING, 4);
-    const fine = (): void => stride(STRIDE, 2);
+    const coarse = (): void => stride(MOVING);
+    const fine = (): void => stride(STRIDE);
     const moved = (): void => live.current.onMove(...pose());
     const redraw = (): void => invalidate();
     gizmo.addEventListener("dragging-changed", drag);
