@@ -1,6 +1,6 @@
 # The commands of the README; CI calls them too.   PYTHON=/path/to/python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint docs bench-transport chaos clean
+.PHONY: help setup demo test faults lint docs web bench-transport chaos clean
 
 BIN := .venv/bin
 DOCS := .venv-docs
@@ -37,6 +37,9 @@ $(DOCS)/done: requirements/docs.txt
 		> $(DOCS)/pip.log 2>&1 && $(DOCS)/bin/python -E -m pip check >> $(DOCS)/pip.log || { cat $(DOCS)/pip.log; exit 1; }
 	@touch $@
 
+web: ## the annotation tool's page from web/annotate, with its tests; needs Node 20 (the built page is in the repository)
+	@cd web/annotate && npm ci --no-audit --no-fund && npm test && npm run build
+
 bench-transport: setup ## latency of camera frames between two processes
 	@$(BIN)/python -m benchmarks.transport
 
@@ -44,5 +47,5 @@ chaos: setup ## 100 random kill -9 in the midst of tasks: ends, standstill, the 
 	@$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 clean: ## remove .venv and everything else that was made here, but not runs/
-	rm -rf .venv $(DOCS) build install log .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(DOCS) build install log .cache web/annotate/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,11 +21,14 @@ setup(
         "parquet": ["pyarrow>=20"],  # LeRobot sets, and planners' data sets
         "view": ["rerun-sdk>=0.41"],
         "console": ["viser>=1.1,<1.2"],
+        "annotate": ["starlette>=1.10", "uvicorn>=0.54"],
         "ray": ["ray>=2.60"],  # evaluation and collection on a cluster
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
-    package_data={"": ["py.typed", "*.safetensors", "page.html", "hand.glb", "hand.LICENSE", "protocols/*.yaml"]},
+    package_data={
+        "": ["py.typed", "*.safetensors", "page.html", "hand.glb", "hand.LICENSE", "protocols/*.yaml", "page/*"]
+    },
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/stvla_ros"]),

@@ -29,6 +29,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "view": ("evaluate", "data", "record", "replay"),
     "doctor": (),
     "console": ("evaluate", "replay", "view"),
+    "annotate": ("evaluate", "data", "console"),
 }
 """Application without ROS -> the others that it may import."""
 

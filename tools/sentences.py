@@ -56,6 +56,7 @@ ROOMS = {
         "ros/bag_writer.py ros/recording.py ros/task_recorder.py ros/recorded_task.py nodes/record.py data record replay view"
     ),
     "The console": "console ros/console_stack.py nodes/console.py",
+    "The annotation tool": "annotate",
     "Doctor": "doctor ros/stack_checks.py ros/stack_view.py ros/bag_view.py",
     "Any file": "files.py weights.py pickled_arrays.py",
     "Training and evaluation": "train evaluate tables",

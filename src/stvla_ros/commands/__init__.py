@@ -160,6 +160,16 @@ COMMANDS = {
             'stvla collect --from my_bag --instruction "Put the red block in the plate." --output data/robot',
         ),
     ),
+    "annotate": Entry(
+        TRAIN,
+        "serve the annotation tool: people segment, correct, audit and accept videos of hands (ST-Human)",
+        (
+            "stvla annotate --data st_human",
+            "stvla annotate --data st_human --add Ann:annotator --add Bo:auditor --add Cem:admin",
+            "stvla annotate --data st_human --host 0.0.0.0",
+            "stvla annotate --data st_human --export accepted",
+        ),
+    ),
     "export-lerobot": Entry(
         TRAIN,
         "write episodes, recordings or bags as a LeRobotDataset v3 (also `stvla export lerobot`)",

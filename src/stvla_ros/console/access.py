@@ -79,23 +79,29 @@ class Access:
         return Role.OPERATE if self.open else role
 
     def refusal(self, origin: str | None, host: str | None) -> str | None:
-        """Why a connection is refused; None if it is not.
+        """Why a connection is refused; None if it is not: :func:`origin_refusal`."""
+        return origin_refusal(origin, host, self.loopback)
 
-        A browser says which site opened the connection. Only the console's own page may: else any page that the operator
-        visits could. A site that makes its own name point to this computer (DNS rebinding) is refused by that name.
 
-        Args:
-            origin: Header ``Origin`` of the handshake; None: not from a browser.
-            host: Header ``Host``.
-        """
-        if origin is None:
-            return None
-        site, name = urlsplit(origin).netloc, host or ""
-        if site.lower() != name.lower():
-            return f"The connection comes from another site ({origin[:100]}): open the console's own address."
-        if self.loopback and not is_loopback(urlsplit(f"//{name}").hostname or ""):
-            return f"The console is called by a name that is not this computer's ({name[:100]}): use 127.0.0.1."
+def origin_refusal(origin: str | None, host: str | None, loopback: bool) -> str | None:
+    """Why a connection is refused for the site that opened it; None if it is not.
+
+    A browser says which site opened the connection. Only the page itself may: else any page that the operator
+    visits could. A site that makes its own name point to this computer (DNS rebinding) is refused by that name.
+
+    Args:
+        origin: Header ``Origin``; None: not from a browser.
+        host: Header ``Host``.
+        loopback: Whether the page is served to this computer only.
+    """
+    if origin is None:
         return None
+    site, name = urlsplit(origin).netloc, host or ""
+    if site.lower() != name.lower():
+        return f"The connection comes from another site ({origin[:100]}): open the page's own address."
+    if loopback and not is_loopback(urlsplit(f"//{name}").hostname or ""):
+        return f"The page is called by a name that is not this computer's ({name[:100]}): use 127.0.0.1."
+    return None
 
 
 def is_loopback(host: str) -> bool:
