@@ -20,20 +20,24 @@ import pytest
 import stalls
 import viser
 from console.test_session import OPERATE, POINTS, Console, proposal
-from drawn_plans import make_plan
+from drawn_plans import PICK_TO_PLATE, make_plan, plan_through
+from ray_caster import Scene, block, front_camera, plate
 from viser import _messages
+from viser.transforms import SO3
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
+from stvla_ros.console.camera_view import vertical_fov
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.page import Page, history, motion, reply, status
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
+from stvla_ros.console.views import DRAWN, FRAME, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
+from stvla_ros.geometry.cameras import back_project, project
 from stvla_ros.motion.approval import Status
 from stvla_ros.types import JointPath, RobotState
 
@@ -171,6 +175,90 @@ def test_a_dragged_waypoint_is_part_of_the_path_that_is_used(served: Served) -> 
         wait(lambda: np.allclose(browser._scene.edited(), POINTS))
         served.session.hear_proposal(replace(proposal("a-1", Status.REFUSED), plan_id="p1"))
         wait(lambda: not browser._scene.edited().size)
+    assert served.page.trouble == ""
+
+
+def test_a_click_on_the_cameras_picture_moves_a_waypoint_of_the_path_that_is_used(served: Served) -> None:
+    frame = Scene([block("red", 0.5, 0.1), *plate(0.45, -0.22)]).render(front_camera())[0]
+    camera, plan = frame.camera, plan_through(PICK_TO_PLATE, frame)
+    eye = camera.T_base_camera[:3, 3]
+    target = project(camera, np.array([0.42, -0.24, 0.008]))[0]
+
+    def ray(px: Any, origin: Any = eye) -> Any:
+        direction = back_project(camera, px, np.array(1.0)) - eye
+        return _messages.ScenePointerMessage("click", tuple(origin), tuple(direction), ((0.5, 0.5),), None)
+
+    served.views.put(DRAWN, Drawn(plan, PICK_TO_PLATE))
+    served.session.hear_proposal(replace(proposal("a-1"), plan_id="p1"))
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        view, scene = browser._client.camera, browser._scene
+        before = view.position.copy()
+        write(socket, served.widget("Edit the path"), True)
+        wait(lambda: scene.edited().size)
+        write(socket, served.widget("Look through the camera"), True)
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(view.position, before)  # there is no picture yet
+        served.views.put(FRAME, frame)
+        find = partial(browser._client.scene.get_handle_by_name, "/picture")
+        wait(lambda: find() is not None and np.allclose(view.position, eye))
+        np.testing.assert_allclose(SO3(view.wxyz).as_matrix(), camera.T_base_camera[:3, :3], atol=1e-6)
+        assert view.fov == pytest.approx(vertical_fov(camera, 800 / 600))
+        picture = find()
+        corner = np.array([-picture.render_width / 2, -picture.render_height / 2, 0.0])
+        seen = picture.position + SO3(picture.wxyz).as_matrix() @ corner
+        np.testing.assert_allclose(project(camera, seen)[0], (-0.5, -0.5), atol=1e-3)
+
+        view.position = eye + 0.05  # a hand on the mouse
+        send(socket, ray(target, eye + 0.05))
+        wait(lambda: np.allclose(view.position, eye))
+        send(socket, ray((np.nan, 3.0)))
+        send(socket, ray((900.0, 3.0)))
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(scene.edited(), PICK_TO_PLATE)
+        send(socket, ray(target))
+        wait(lambda: not np.array_equal(scene.edited(), PICK_TO_PLATE))
+        np.testing.assert_array_equal(scene.edited()[:-1], PICK_TO_PLATE[:-1])
+        assert np.abs(project(camera, scene.edited()[-1])[0] - target).max() < 1.0
+        write(socket, served.widget("Waypoint that a click moves"), 6)
+        other = project(camera, np.array([0.42, -0.1, 0.0]))[0]
+        send(socket, ray(other))
+        wait(lambda: np.abs(project(camera, scene.edited()[5])[0] - other).max() < 1.0)
+        click(socket, served.widget("Use this path"))
+        wait(lambda: served.stack.paths)
+        np.testing.assert_allclose(served.stack.paths[0][1], scene.edited())
+
+        write(socket, served.widget("Look through the camera"), False)
+        wait(lambda: find() is None and np.allclose(view.position, before))
+        moved = scene.edited()
+        send(socket, ray(other))
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(scene.edited(), moved)
+    assert served.page.trouble == ""
+
+
+def test_the_cameras_view_follows_the_camera_and_says_that_its_picture_is_old(served: Served) -> None:
+    scene = Scene([block("red", 0.5, 0.1)])
+    frame = scene.render(front_camera(1280, 960))[0]
+    served.views.put(FRAME, frame, age_s=9.0)
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        find = browser._client.scene.get_handle_by_name
+        write(socket, served.widget("Look through the camera"), True)
+        wait(lambda: find("/picture_old") is not None)
+        assert "camera: OLD, 9" in find("/picture_old").text
+        assert find("/picture").image.shape == (720, 960, 3)
+        picture, T = find("/picture"), frame.camera.T_base_camera.copy()
+        served.views.put(FRAME, replace(frame, rgb=frame.rgb // 2))
+        wait(lambda: find("/picture_old") is None)
+        assert find("/picture") is picture
+        assert picture.image.max() <= 127
+        T[:3, 3] += (0.1, 0.0, 0.0)
+        served.views.put(FRAME, replace(frame, camera=replace(frame.camera, T_base_camera=T)))
+        wait(lambda: np.allclose(browser._client.camera.position, T[:3, 3]))
+        assert find("/picture") is not picture
     assert served.page.trouble == ""
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
+from stvla_ros.console.camera_view import CameraView
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.gate import Gate
 from stvla_ros.console.runs import PastRun, Runs
@@ -43,8 +44,9 @@ from stvla_ros.console.views import (
     Views,
     caption,
 )
+from stvla_ros.errors import StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
-from stvla_ros.types import U8, TracePlan
+from stvla_ros.types import F64, U8, WAYPOINTS, TracePlan
 
 INSTALL = (
     "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
@@ -59,6 +61,8 @@ JPEG_QUALITY = 75
 CHOOSE = "(choose)"
 REPLY_CHARS = 20_000
 """More of a model's reply is not shown."""
+
+NOTHING_EDITED = Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits.")
 
 RED, GREEN = (200, 30, 30), (30, 140, 60)
 
@@ -245,6 +249,7 @@ class _Browser:
             self._goal_widgets(gui)
             self._picture_widgets(gui)
             self._scene = Scene(self._client.scene, self._views)
+            self._camera_view = CameraView(self._client, self._views, self._clicked)
             self._client.camera.position, self._client.camera.look_at = (1.7, 1.1, 1.0), (0.4, 0.0, 0.2)
             self._ready = True
 
@@ -275,6 +280,10 @@ class _Browser:
             self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view")
             use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused")
             back = gui.add_button("Undo all edits")
+            self._through = gui.add_checkbox(
+                "Look through the camera", False, hint="while the path is edited, a click moves a waypoint"
+            )
+            self._waypoint = gui.add_slider("Waypoint that a click moves", 1, WAYPOINTS, 1, WAYPOINTS)
 
         def answer(act: Callable[[int, str], Answer]) -> None:
             seen = self._proposal  # what the person was shown, not what has come meanwhile
@@ -286,7 +295,7 @@ class _Browser:
 
         def use_path(_: Any) -> None:
             if not len(points := self._scene.edited()):
-                self._tell(Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits."))
+                self._tell(NOTHING_EDITED, rarely=True)
                 return
             answer(partial(self._session.use_path, points_m=points))
 
@@ -378,8 +387,10 @@ class _Browser:
         look.on_click(find)
         chosen.on_update(choose)
 
-    def _tell(self, answer: Answer) -> None:
-        if answer.code is Code.TOO_FAST:  # once a second is enough for a person, and all that a stuck key may pile up
+    def _tell(self, answer: Answer, rarely: bool = False) -> None:
+        if (
+            rarely or answer.code is Code.TOO_FAST
+        ):  # once a second is enough for a person; a stuck key must pile up no more
             if time.monotonic() < self._told_s + 1.0:
                 return
             self._told_s = time.monotonic()
@@ -412,6 +423,7 @@ class _Browser:
             self._picture = self._image.image = picture
         self._place_gizmos()
         self._scene.refresh()
+        self._camera_view.refresh(bool(self._through.value))
 
     def close(self) -> None:
         """The person is gone and looks at nothing any more."""
@@ -429,6 +441,17 @@ class _Browser:
         elif path is not None and wanted != self._editing:
             self._scene.edit(path.points_m)
         self._editing = wanted
+
+    def _clicked(self, origin_m: F64, direction: F64) -> None:
+        """On the camera's picture: the chosen waypoint goes there."""
+        points, waypoint = self._scene.edited(), self._waypoint.value - 1
+        if waypoint not in range(len(points)):
+            self._tell(NOTHING_EDITED, rarely=True)
+            return
+        try:
+            self._scene.move(waypoint, self._camera_view.place(points, waypoint, origin_m, direction))
+        except StageError as error:
+            self._tell(Answer(Code.PATH_REFUSED, f"{error.code.name}: {error.sentence}"), rarely=True)
 
     def _ghosts(self) -> None:
         proposal = self._proposal
