@@ -202,9 +202,10 @@ def test_a_click_on_the_cameras_picture_moves_a_waypoint_of_the_path_that_is_use
         np.testing.assert_array_equal(view.position, before)  # there is no picture yet
         served.views.put(FRAME, frame)
         find = partial(browser._client.scene.get_handle_by_name, "/picture")
-        wait(lambda: find() is not None and np.allclose(view.position, eye))
+        fov = vertical_fov(camera, 800 / 600)
+        wait(lambda: find() is not None and np.isclose(view.fov, fov))  # which is set last
+        np.testing.assert_allclose(view.position, eye)
         np.testing.assert_allclose(SO3(view.wxyz).as_matrix(), camera.T_base_camera[:3, :3], atol=1e-6)
-        assert view.fov == pytest.approx(vertical_fov(camera, 800 / 600))
         picture = find()
         corner = np.array([-picture.render_width / 2, -picture.render_height / 2, 0.0])
         seen = picture.position + SO3(picture.wxyz).as_matrix() @ corner
