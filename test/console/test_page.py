@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import stalls
 import viser
+from console.test_films import make_film, shows
 from console.test_session import OPERATE, POINTS, Console, proposal
 from drawn_plans import PICK_TO_PLATE, make_plan, plan_through
 from ray_caster import Scene, block, front_camera, plate
@@ -32,6 +33,7 @@ from stvla_ros.console import page as pages
 from stvla_ros.console.camera_view import vertical_fov
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.page import Page, history, motion, reply, status
+from stvla_ros.console.runs import FILM
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
 from stvla_ros.console.views import DRAWN, FRAME, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
@@ -432,6 +434,40 @@ def test_a_run_is_chosen_from_the_index_and_from_nowhere_else(served: Served, tm
         wait(
             lambda: "Push &lt;it&gt;." in browser._run_told.content and "OK, 9.0 s: Done." in browser._run_told.content
         )
+    assert served.page.trouble == ""
+
+
+def test_the_film_of_a_run_is_shown_sought_and_ends_with_the_page(served: Served, tmp_path: Path) -> None:
+    served.page._runs._root = root = tmp_path / "runs"
+    for name in ("1-good", "2-bad", "3-none"):
+        (root / name).mkdir(parents=True)
+        (root / name / "summary.json").write_text(json.dumps({"instruction": name}))
+    make_film(root / "1-good")
+    (root / "2-bad" / FILM).write_bytes(b"<no film>")
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        click(socket, served.widget("Look for runs"))
+        chosen, at = served.widget("Run"), served.widget("Film [s]")
+        wait(lambda: len(chosen.options) == 4)
+        none, bad, good = chosen.options[1:]
+        write(socket, chosen, good)
+        wait(lambda: at.visible and shows(browser._film.image, 0))
+        first = browser._player
+        write(socket, at, 5.1)
+        wait(lambda: shows(browser._film.image, 20))
+        click(socket, served.widget("Play or pause the film"))
+        wait(lambda: at.value > 5.5)
+        write(socket, chosen, bad)
+        wait(lambda: "the film cannot be shown" in browser._run_told.content and not at.visible)
+        assert not first._thread.is_alive()
+        write(socket, chosen, none)
+        wait(lambda: "3-none" in browser._run_told.content and "cannot be shown" not in browser._run_told.content)
+        click(socket, served.widget("Play or pause the film"))
+        write(socket, chosen, good)
+        wait(lambda: browser._player is not None)
+        assert at.value == 0.0
+    wait(lambda: not browser._player._thread.is_alive())
     assert served.page.trouble == ""
 
 

@@ -25,6 +25,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
 from stvla_ros.console.camera_view import CameraView
 from stvla_ros.console.edit import Drawn
+from stvla_ros.console.films import Player
 from stvla_ros.console.gate import Gate
 from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
@@ -58,6 +59,9 @@ PICTURE_TICKS = 2
 
 PICTURE_PX = (384, 288)
 JPEG_QUALITY = 75
+FILM_S = 2.0
+"""Another film begins once the one before has ended, at the latest after so long."""
+
 CHOOSE = "(choose)"
 REPLY_CHARS = 20_000
 """More of a model's reply is not shown."""
@@ -218,6 +222,9 @@ class _Browser:
         self._editing = ""
         self._plan = self._trend = 0
         self._picture: U8 | None = None
+        self._run_words = ""
+        self._player: Player | None = None
+        self._film_lock, self._closed = threading.Lock(), False
         if session.role(self._number) is Role.NONE:
             self._ask_who()
         else:
@@ -367,7 +374,12 @@ class _Browser:
         look = gui.add_button("Look for runs", icon="history")
         chosen = gui.add_dropdown("Run", (CHOOSE,))
         self._run_told = told = gui.add_html("")
-        picture = gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+        picture, self._film = (
+            gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+            for _ in range(2)
+        )
+        self._film_at = gui.add_slider("Film [s]", 0.0, 1.0, 0.1, 0.0, visible=False)
+        play = gui.add_button("Play or pause the film", icon="player-play", visible=False)
         known: dict[str, PastRun] = {}
 
         def find(_: Any) -> None:
@@ -379,13 +391,48 @@ class _Browser:
         def choose(_: Any) -> None:
             run = known.get(chosen.value)  # whatever else a client sends is no run
             storyboard = self._runs.storyboard(run) if run is not None else None
-            told.content = past_run(run) if run is not None else ""
+            told.content = self._run_words = past_run(run) if run is not None else ""
             picture.visible = storyboard is not None
             if storyboard is not None:
                 picture.image = storyboard
+            self._film.visible = self._film_at.visible = play.visible = self._open_film(run)
+
+        def seek(event: Any) -> None:
+            if event.client is not None and (player := self._player) is not None:  # not what the film itself has set
+                player.seek(self._film_at.value)
+
+        def toggle(_: Any) -> None:
+            if (player := self._player) is not None:
+                player.toggle()
 
         look.on_click(find)
         chosen.on_update(choose)
+        self._film_at.on_update(seek)
+        play.on_click(toggle)
+
+    def _open_film(self, run: PastRun | None) -> bool:
+        """Show a run's film from its beginning in place of the one before; whether it has one."""
+        with self._film_lock:
+            if self._player is not None:
+                self._player.close(FILM_S)
+                self._player = None
+            try:
+                film = self._runs.film(run) if run is not None else None
+            except ConfigError as error:
+                self._film_trouble(str(error))
+                return False
+            if film is not None:
+                self._film_at.max, self._film_at.value = max(film.seconds, 0.1), 0.0
+                self._player = Player(film, self._show_film, self._film_trouble)
+                if self._closed:  # meanwhile, and found no player
+                    self._player.close(0.0)
+            return film is not None
+
+    def _show_film(self, picture: U8, t_s: float) -> None:
+        self._film.image, self._film_at.value = picture, round(t_s, 1)
+
+    def _film_trouble(self, sentence: str) -> None:
+        self._run_told.content = self._run_words + _block([html.escape(sentence)])
 
     def _tell(self, answer: Answer, rarely: bool = False) -> None:
         if (
@@ -427,6 +474,9 @@ class _Browser:
 
     def close(self) -> None:
         """The person is gone and looks at nothing any more."""
+        self._closed = True
+        if (player := self._player) is not None:
+            player.close(0.0)
         if self._ready:
             self._views.want(OBSTACLES, self._scene, False)
 
