@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from socket import create_connection
+from socket import SO_RCVBUF, SOL_SOCKET, create_connection
+from socket import socket as tcp_socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +30,7 @@ from viser.transforms import SO3
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from benchmarks.console.browser import dial, messages
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
 from stvla_ros.console.camera_view import vertical_fov
@@ -36,7 +39,21 @@ from stvla_ros.console.page import Page, history, motion, reply, status
 from stvla_ros.console.runs import FILM
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import DRAWN, FRAME, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
+from stvla_ros.console.views import (
+    CLOUD,
+    DRAWN,
+    FRAME,
+    JOINTS,
+    LATENCIES,
+    OBSTACLES,
+    PATH,
+    PLAN,
+    RAW,
+    Cells,
+    Cloud,
+    PathView,
+    Views,
+)
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
 from stvla_ros.geometry.cameras import back_project, project
@@ -106,6 +123,12 @@ def wait(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         assert stalls.clock() < until
         time.sleep(0.01)
     return found
+
+
+def received(socket: ClientConnection) -> bytes:
+    window = socket.recv(timeout=20.0)
+    assert isinstance(window, bytes)
+    return window
 
 
 def closed(socket: ClientConnection) -> None:
@@ -307,6 +330,36 @@ def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
         wait(lambda: served.stack.stops, 5.0)
         assert time.monotonic() - begun < 5.0
         served.stack.hold.set()
+
+
+def test_who_reads_slowly_gets_what_is_new_and_not_all_that_was_meanwhile(served: Served) -> None:
+    """Otherwise a slow link shows what was tens of seconds ago, and in it an arm that is not stopped."""
+    rng = np.random.default_rng(0)
+    ending = threading.Event()
+
+    def feed() -> None:
+        while not ending.wait(0.1):
+            served.views.put(RAW, rng.integers(0, 255, (288, 384, 3), np.uint8))
+            served.views.put(CLOUD, Cloud(rng.normal(size=(8000, 3)).astype(np.float32), np.zeros((8000, 3), np.uint8)))
+
+    threading.Thread(target=feed, daemon=True).start()
+    narrow = tcp_socket()
+    narrow.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 16)
+    host, _, port = served.netloc.rpartition(":")
+    narrow.connect((host, int(port)))
+    with dial(served.netloc, sock=narrow, max_queue=1, ping_interval=None) as connection:
+        send(connection, CAMERA)
+        seen = ""
+        while "joints" not in seen or "camera" not in seen:
+            seen = str([m for m in messages(received(connection)) if m["type"] == "GuiUpdateMessage"])
+        time.sleep(6.0)
+        served.session.hear_stopped(True, "since now.")
+        size = 0
+        while "STOPPED" not in seen:
+            size += len(window := received(connection))
+            seen = str([m for m in messages(window) if m["type"] == "GuiUpdateMessage"])
+        ending.set()
+    assert size < 1_500_000
 
 
 def test_what_is_not_signed_in_gets_nothing(guarded: Served) -> None:
