@@ -368,7 +368,9 @@ def gigabyte(netloc: str) -> bool:
         try:
             for part in [head, *[bytes(MB)] * 10]:
                 connection.socket.sendall(part)
-            connection.recv(timeout=20.0)
+            until = time.monotonic() + 20.0
+            while (left_s := until - time.monotonic()) > 0:
+                connection.recv(timeout=left_s)  # the page, if it was sent before
         except TimeoutError:
             return False
         except (ConnectionClosed, OSError):

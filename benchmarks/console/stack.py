@@ -6,7 +6,6 @@ which any joint moves at 0.01 rad/s or more.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import os
@@ -15,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
 from benchmarks.console.browser import Browser
+from benchmarks.console.link import Link
 from benchmarks.record.__main__ import CameraWatch, busy_s
 from benchmarks.stop.__main__ import JointWatch
 from stvla_ros.ros.client import client_node, reset_scene
@@ -41,9 +40,6 @@ STILL_S = 0.6
 LATEST_S = 2.0
 """A stop comes at most so long after the first motion of a task."""
 
-ROUND_S, DELAY_S, ROUND_BYTES = 1.0, 0.3, 1 << 20
-"""The throttled link: what the console sends comes once per second, at most so much; both ways take the delay."""
-
 TRIES = 4
 TARGET_S = 0.3
 SLACK = {
@@ -56,48 +52,6 @@ SLACK = {
 """On a busy machine nodes are late; that tasks fail by it is not on trial."""
 
 CONSOLE = "console"
-
-
-class Link:
-    """A slow link in front of the console, in a thread."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.forwarded_s = 0.0
-        """When the last bytes of a client reached the console."""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        started = asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._server = asyncio.run_coroutine_threadsafe(started, self._loop).result(10.0)
-        self.netloc = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        console_reader, console_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        with contextlib.suppress(OSError):
-            await asyncio.gather(self._up(reader, console_writer), self._down(console_reader, writer))
-        writer.close()
-        console_writer.close()
-
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(1 << 16):
-            await asyncio.sleep(DELAY_S)
-            writer.write(chunk)
-            self.forwarded_s = time.monotonic()
-        writer.close()
-
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(ROUND_BYTES):
-            await asyncio.sleep(DELAY_S)
-            writer.write(chunk)
-            await writer.drain()
-            await asyncio.sleep(ROUND_S - DELAY_S)
-        writer.close()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
 
 
 @dataclass(frozen=True)

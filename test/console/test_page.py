@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from socket import create_connection
+from socket import SO_RCVBUF, SOL_SOCKET, create_connection
+from socket import socket as tcp_socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,21 +21,42 @@ import numpy as np
 import pytest
 import stalls
 import viser
+from console.test_films import make_film, shows
 from console.test_session import OPERATE, POINTS, Console, proposal
-from drawn_plans import make_plan
+from drawn_plans import PICK_TO_PLATE, make_plan, plan_through
+from ray_caster import Scene, block, front_camera, plate
 from viser import _messages
+from viser.transforms import SO3
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from benchmarks.console.browser import dial, messages
 from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
+from stvla_ros.console.camera_view import vertical_fov
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.page import Page, history, motion, reply, status
+from stvla_ros.console.runs import FILM
 from stvla_ros.console.scene import at_fraction, hand_poses
 from stvla_ros.console.session import Shown
-from stvla_ros.console.views import DRAWN, JOINTS, LATENCIES, OBSTACLES, PATH, PLAN, RAW, Cells, PathView, Views
+from stvla_ros.console.views import (
+    CLOUD,
+    DRAWN,
+    FRAME,
+    JOINTS,
+    LATENCIES,
+    OBSTACLES,
+    PATH,
+    PLAN,
+    RAW,
+    Cells,
+    Cloud,
+    PathView,
+    Views,
+)
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
+from stvla_ros.geometry.cameras import back_project, project
 from stvla_ros.motion.approval import Status
 from stvla_ros.types import JointPath, RobotState
 
@@ -100,6 +123,12 @@ def wait(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         assert stalls.clock() < until
         time.sleep(0.01)
     return found
+
+
+def received(socket: ClientConnection) -> bytes:
+    window = socket.recv(timeout=20.0)
+    assert isinstance(window, bytes)
+    return window
 
 
 def closed(socket: ClientConnection) -> None:
@@ -174,6 +203,91 @@ def test_a_dragged_waypoint_is_part_of_the_path_that_is_used(served: Served) -> 
     assert served.page.trouble == ""
 
 
+def test_a_click_on_the_cameras_picture_moves_a_waypoint_of_the_path_that_is_used(served: Served) -> None:
+    frame = Scene([block("red", 0.5, 0.1), *plate(0.45, -0.22)]).render(front_camera())[0]
+    camera, plan = frame.camera, plan_through(PICK_TO_PLATE, frame)
+    eye = camera.T_base_camera[:3, 3]
+    target = project(camera, np.array([0.42, -0.24, 0.008]))[0]
+
+    def ray(px: Any, origin: Any = eye) -> Any:
+        direction = back_project(camera, px, np.array(1.0)) - eye
+        return _messages.ScenePointerMessage("click", tuple(origin), tuple(direction), ((0.5, 0.5),), None)
+
+    served.views.put(DRAWN, Drawn(plan, PICK_TO_PLATE))
+    served.session.hear_proposal(replace(proposal("a-1"), plan_id="p1"))
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        view, scene = browser._client.camera, browser._scene
+        before = view.position.copy()
+        write(socket, served.widget("Edit the path"), True)
+        wait(lambda: scene.edited().size)
+        write(socket, served.widget("Look through the camera"), True)
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(view.position, before)  # there is no picture yet
+        served.views.put(FRAME, frame)
+        find = partial(browser._client.scene.get_handle_by_name, "/picture")
+        fov = vertical_fov(camera, 800 / 600)
+        wait(lambda: find() is not None and np.isclose(view.fov, fov))  # which is set last
+        np.testing.assert_allclose(view.position, eye)
+        np.testing.assert_allclose(SO3(view.wxyz).as_matrix(), camera.T_base_camera[:3, :3], atol=1e-6)
+        picture = find()
+        corner = np.array([-picture.render_width / 2, -picture.render_height / 2, 0.0])
+        seen = picture.position + SO3(picture.wxyz).as_matrix() @ corner
+        np.testing.assert_allclose(project(camera, seen)[0], (-0.5, -0.5), atol=1e-3)
+
+        view.position = eye + 0.05  # a hand on the mouse
+        send(socket, ray(target, eye + 0.05))
+        wait(lambda: np.allclose(view.position, eye))
+        send(socket, ray((np.nan, 3.0)))
+        send(socket, ray((900.0, 3.0)))
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(scene.edited(), PICK_TO_PLATE)
+        send(socket, ray(target))
+        wait(lambda: not np.array_equal(scene.edited(), PICK_TO_PLATE))
+        np.testing.assert_array_equal(scene.edited()[:-1], PICK_TO_PLATE[:-1])
+        assert np.abs(project(camera, scene.edited()[-1])[0] - target).max() < 1.0
+        write(socket, served.widget("Waypoint that a click moves"), 6)
+        other = project(camera, np.array([0.42, -0.1, 0.0]))[0]
+        send(socket, ray(other))
+        wait(lambda: np.abs(project(camera, scene.edited()[5])[0] - other).max() < 1.0)
+        click(socket, served.widget("Use this path"))
+        wait(lambda: served.stack.paths)
+        np.testing.assert_allclose(served.stack.paths[0][1], scene.edited())
+
+        write(socket, served.widget("Look through the camera"), False)
+        wait(lambda: find() is None and np.allclose(view.position, before))
+        moved = scene.edited()
+        send(socket, ray(other))
+        time.sleep(3 * pages.TICK_S)
+        np.testing.assert_array_equal(scene.edited(), moved)
+    assert served.page.trouble == ""
+
+
+def test_the_cameras_view_follows_the_camera_and_says_that_its_picture_is_old(served: Served) -> None:
+    scene = Scene([block("red", 0.5, 0.1)])
+    frame = scene.render(front_camera(1280, 960))[0]
+    served.views.put(FRAME, frame, age_s=9.0)
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        find = browser._client.scene.get_handle_by_name
+        write(socket, served.widget("Look through the camera"), True)
+        wait(lambda: find("/picture_old") is not None)
+        assert "camera: OLD, 9" in find("/picture_old").text
+        assert find("/picture").image.shape == (720, 960, 3)
+        picture, T = find("/picture"), frame.camera.T_base_camera.copy()
+        served.views.put(FRAME, replace(frame, rgb=frame.rgb // 2))
+        wait(lambda: find("/picture_old") is None)
+        assert find("/picture") is picture
+        assert picture.image.max() <= 127
+        T[:3, 3] += (0.1, 0.0, 0.0)
+        served.views.put(FRAME, replace(frame, camera=replace(frame.camera, T_base_camera=T)))
+        wait(lambda: np.allclose(browser._client.camera.position, T[:3, 3]))
+        assert find("/picture") is not picture
+    assert served.page.trouble == ""
+
+
 def test_a_click_answers_the_motion_that_was_shown_and_no_newer_one(served: Served) -> None:
     served.session.hear_proposal(proposal("a-1"))
     with served.browser() as socket:
@@ -216,6 +330,36 @@ def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
         wait(lambda: served.stack.stops, 5.0)
         assert time.monotonic() - begun < 5.0
         served.stack.hold.set()
+
+
+def test_who_reads_slowly_gets_what_is_new_and_not_all_that_was_meanwhile(served: Served) -> None:
+    """Otherwise a slow link shows what was tens of seconds ago, and in it an arm that is not stopped."""
+    rng = np.random.default_rng(0)
+    ending = threading.Event()
+
+    def feed() -> None:
+        while not ending.wait(0.1):
+            served.views.put(RAW, rng.integers(0, 255, (288, 384, 3), np.uint8))
+            served.views.put(CLOUD, Cloud(rng.normal(size=(8000, 3)).astype(np.float32), np.zeros((8000, 3), np.uint8)))
+
+    threading.Thread(target=feed, daemon=True).start()
+    narrow = tcp_socket()
+    narrow.setsockopt(SOL_SOCKET, SO_RCVBUF, 1 << 16)
+    host, _, port = served.netloc.rpartition(":")
+    narrow.connect((host, int(port)))
+    with dial(served.netloc, sock=narrow, max_queue=1, ping_interval=None) as connection:
+        send(connection, CAMERA)
+        seen = ""
+        while "joints" not in seen or "camera" not in seen:
+            seen = str([m for m in messages(received(connection)) if m["type"] == "GuiUpdateMessage"])
+        time.sleep(6.0)
+        served.session.hear_stopped(True, "since now.")
+        size = 0
+        while "STOPPED" not in seen:
+            size += len(window := received(connection))
+            seen = str([m for m in messages(window) if m["type"] == "GuiUpdateMessage"])
+        ending.set()
+    assert size < 1_500_000
 
 
 def test_what_is_not_signed_in_gets_nothing(guarded: Served) -> None:
@@ -343,6 +487,40 @@ def test_a_run_is_chosen_from_the_index_and_from_nowhere_else(served: Served, tm
         wait(
             lambda: "Push &lt;it&gt;." in browser._run_told.content and "OK, 9.0 s: Done." in browser._run_told.content
         )
+    assert served.page.trouble == ""
+
+
+def test_the_film_of_a_run_is_shown_sought_and_ends_with_the_page(served: Served, tmp_path: Path) -> None:
+    served.page._runs._root = root = tmp_path / "runs"
+    for name in ("1-good", "2-bad", "3-none"):
+        (root / name).mkdir(parents=True)
+        (root / name / "summary.json").write_text(json.dumps({"instruction": name}))
+    make_film(root / "1-good")
+    (root / "2-bad" / FILM).write_bytes(b"<no film>")
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        click(socket, served.widget("Look for runs"))
+        chosen, at = served.widget("Run"), served.widget("Film [s]")
+        wait(lambda: len(chosen.options) == 4)
+        none, bad, good = chosen.options[1:]
+        write(socket, chosen, good)
+        wait(lambda: at.visible and shows(browser._film.image, 0))
+        first = browser._player
+        write(socket, at, 5.1)
+        wait(lambda: shows(browser._film.image, 20))
+        click(socket, served.widget("Play or pause the film"))
+        wait(lambda: at.value > 5.5)
+        write(socket, chosen, bad)
+        wait(lambda: "the film cannot be shown" in browser._run_told.content and not at.visible)
+        assert not first._thread.is_alive()
+        write(socket, chosen, none)
+        wait(lambda: "3-none" in browser._run_told.content and "cannot be shown" not in browser._run_told.content)
+        click(socket, served.widget("Play or pause the film"))
+        write(socket, chosen, good)
+        wait(lambda: browser._player is not None)
+        assert at.value == 0.0
+    wait(lambda: not browser._player._thread.is_alive())
     assert served.page.trouble == ""
 
 

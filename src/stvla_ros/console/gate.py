@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from stvla_ros.console.access import Access
@@ -30,6 +32,10 @@ MESSAGES = (
     "TransformControlsDragStartMessage", "TransformControlsDragEndMessage",
 )  # fmt: skip
 """That people's hands cause. All others are dropped."""
+
+SENT_BYTES = 1 << 16
+"""What the system holds of what was sent and not yet received, per connection; Linux doubles it. Of itself it holds 4 MB,
+which over a slow link is a page of half a minute ago. What waits here is replaced by what is newer."""
 
 POLICY, LATER = 1008, 1013
 """Codes that a connection is closed with (RFC 6455, section 7.4)."""
@@ -106,6 +112,8 @@ class Gate:
         elif len(connections) > MOST_CLIENTS:
             await self._close(connection, LATER, f"{MOST_CLIENTS} people look at the console already.")
         connection.protocol.max_message_size = MESSAGE_BYTES
+        with suppress(OSError):  # it is gone already
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENT_BYTES)
         connection.recv = self._checked(connection, connection.recv)
 
     async def _close(self, connection: Any, code: int, why: str) -> None:

@@ -23,7 +23,9 @@ import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
+from stvla_ros.console.camera_view import CameraView
 from stvla_ros.console.edit import Drawn
+from stvla_ros.console.films import Player
 from stvla_ros.console.gate import Gate
 from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
@@ -43,8 +45,9 @@ from stvla_ros.console.views import (
     Views,
     caption,
 )
+from stvla_ros.errors import StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
-from stvla_ros.types import U8, TracePlan
+from stvla_ros.types import F64, U8, WAYPOINTS, TracePlan
 
 INSTALL = (
     "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
@@ -56,9 +59,14 @@ PICTURE_TICKS = 2
 
 PICTURE_PX = (384, 288)
 JPEG_QUALITY = 75
+FILM_S = 2.0
+"""Another film begins once the one before has ended, at the latest after so long."""
+
 CHOOSE = "(choose)"
 REPLY_CHARS = 20_000
 """More of a model's reply is not shown."""
+
+NOTHING_EDITED = Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits.")
 
 RED, GREEN = (200, 30, 30), (30, 140, 60)
 
@@ -214,6 +222,9 @@ class _Browser:
         self._editing = ""
         self._plan = self._trend = 0
         self._picture: U8 | None = None
+        self._run_words = ""
+        self._player: Player | None = None
+        self._film_lock, self._closed = threading.Lock(), False
         if session.role(self._number) is Role.NONE:
             self._ask_who()
         else:
@@ -245,6 +256,7 @@ class _Browser:
             self._goal_widgets(gui)
             self._picture_widgets(gui)
             self._scene = Scene(self._client.scene, self._views)
+            self._camera_view = CameraView(self._client, self._views, self._clicked)
             self._client.camera.position, self._client.camera.look_at = (1.7, 1.1, 1.0), (0.4, 0.0, 0.2)
             self._ready = True
 
@@ -275,6 +287,10 @@ class _Browser:
             self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view")
             use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused")
             back = gui.add_button("Undo all edits")
+            self._through = gui.add_checkbox(
+                "Look through the camera", False, hint="while the path is edited, a click moves a waypoint"
+            )
+            self._waypoint = gui.add_slider("Waypoint that a click moves", 1, WAYPOINTS, 1, WAYPOINTS)
 
         def answer(act: Callable[[int, str], Answer]) -> None:
             seen = self._proposal  # what the person was shown, not what has come meanwhile
@@ -286,7 +302,7 @@ class _Browser:
 
         def use_path(_: Any) -> None:
             if not len(points := self._scene.edited()):
-                self._tell(Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits."))
+                self._tell(NOTHING_EDITED, rarely=True)
                 return
             answer(partial(self._session.use_path, points_m=points))
 
@@ -358,7 +374,12 @@ class _Browser:
         look = gui.add_button("Look for runs", icon="history")
         chosen = gui.add_dropdown("Run", (CHOOSE,))
         self._run_told = told = gui.add_html("")
-        picture = gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+        picture, self._film = (
+            gui.add_image(np.zeros((1, 1, 3), np.uint8), format="jpeg", jpeg_quality=JPEG_QUALITY, visible=False)
+            for _ in range(2)
+        )
+        self._film_at = gui.add_slider("Film [s]", 0.0, 1.0, 0.1, 0.0, visible=False)
+        play = gui.add_button("Play or pause the film", icon="player-play", visible=False)
         known: dict[str, PastRun] = {}
 
         def find(_: Any) -> None:
@@ -370,16 +391,53 @@ class _Browser:
         def choose(_: Any) -> None:
             run = known.get(chosen.value)  # whatever else a client sends is no run
             storyboard = self._runs.storyboard(run) if run is not None else None
-            told.content = past_run(run) if run is not None else ""
+            told.content = self._run_words = past_run(run) if run is not None else ""
             picture.visible = storyboard is not None
             if storyboard is not None:
                 picture.image = storyboard
+            self._film.visible = self._film_at.visible = play.visible = self._open_film(run)
+
+        def seek(event: Any) -> None:
+            if event.client is not None and (player := self._player) is not None:  # not what the film itself has set
+                player.seek(self._film_at.value)
+
+        def toggle(_: Any) -> None:
+            if (player := self._player) is not None:
+                player.toggle()
 
         look.on_click(find)
         chosen.on_update(choose)
+        self._film_at.on_update(seek)
+        play.on_click(toggle)
 
-    def _tell(self, answer: Answer) -> None:
-        if answer.code is Code.TOO_FAST:  # once a second is enough for a person, and all that a stuck key may pile up
+    def _open_film(self, run: PastRun | None) -> bool:
+        """Show a run's film from its beginning in place of the one before; whether it has one."""
+        with self._film_lock:
+            if self._player is not None:
+                self._player.close(FILM_S)
+                self._player = None
+            try:
+                film = self._runs.film(run) if run is not None else None
+            except ConfigError as error:
+                self._film_trouble(str(error))
+                return False
+            if film is not None:
+                self._film_at.max, self._film_at.value = max(film.seconds, 0.1), 0.0
+                self._player = Player(film, self._show_film, self._film_trouble)
+                if self._closed:  # meanwhile, and found no player
+                    self._player.close(0.0)
+            return film is not None
+
+    def _show_film(self, picture: U8, t_s: float) -> None:
+        self._film.image, self._film_at.value = picture, round(t_s, 1)
+
+    def _film_trouble(self, sentence: str) -> None:
+        self._run_told.content = self._run_words + _block([html.escape(sentence)])
+
+    def _tell(self, answer: Answer, rarely: bool = False) -> None:
+        if (
+            rarely or answer.code is Code.TOO_FAST
+        ):  # once a second is enough for a person; a stuck key must pile up no more
             if time.monotonic() < self._told_s + 1.0:
                 return
             self._told_s = time.monotonic()
@@ -412,9 +470,13 @@ class _Browser:
             self._picture = self._image.image = picture
         self._place_gizmos()
         self._scene.refresh()
+        self._camera_view.refresh(bool(self._through.value))
 
     def close(self) -> None:
         """The person is gone and looks at nothing any more."""
+        self._closed = True
+        if (player := self._player) is not None:
+            player.close(0.0)
         if self._ready:
             self._views.want(OBSTACLES, self._scene, False)
 
@@ -429,6 +491,17 @@ class _Browser:
         elif path is not None and wanted != self._editing:
             self._scene.edit(path.points_m)
         self._editing = wanted
+
+    def _clicked(self, origin_m: F64, direction: F64) -> None:
+        """On the camera's picture: the chosen waypoint goes there."""
+        points, waypoint = self._scene.edited(), self._waypoint.value - 1
+        if waypoint not in range(len(points)):
+            self._tell(NOTHING_EDITED, rarely=True)
+            return
+        try:
+            self._scene.move(waypoint, self._camera_view.place(points, waypoint, origin_m, direction))
+        except StageError as error:
+            self._tell(Answer(Code.PATH_REFUSED, f"{error.code.name}: {error.sentence}"), rarely=True)
 
     def _ghosts(self) -> None:
         proposal = self._proposal

@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.console.films import Film
 from stvla_ros.files import read_json
 from stvla_ros.types import U8
 
 NEWEST = 20
 STORYBOARD, STORYBOARD_PX, STORYBOARD_BYTES = "storyboard.png", (900, 1600), 50_000_000
 """A larger storyboard is shown smaller; a larger file is not read."""
+
+FILM = "run.mp4"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ class Runs:
         share = min(STORYBOARD_PX[0] / width, STORYBOARD_PX[1] / height, 1.0)
         size = max(round(width * share), 1), max(round(height * share), 1)
         return np.ascontiguousarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)[:, :, ::-1])
+
+    def film(self, run: PastRun) -> Film | None:
+        """The run's film; None if it has none. Raises ConfigError when it is damaged."""
+        file = run.folder / FILM
+        return None if file.is_symlink() or not file.is_file() else Film(file)
 
 
 def _read(folder: Path) -> PastRun | None:

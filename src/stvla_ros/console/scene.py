@@ -171,6 +171,13 @@ class Scene:
             )
             for number, point in enumerate(() if points_m is None else points_m, 1)
         ]
+        for number, _ in enumerate(self._gizmos, 1):
+            self._scene.add_label(f"/edit/{number}/number", str(number))
+
+    def move(self, waypoint: int, point_m: F64) -> None:
+        """Put a waypoint, from 0, that is edited at (3,)."""
+        if waypoint < len(self._gizmos):
+            self._gizmos[waypoint].position = point_m
 
     def edited(self) -> F64:
         """(N, 3) where the waypoints were dragged to; (0, 3) while nothing is edited."""

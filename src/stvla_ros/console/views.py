@@ -21,6 +21,9 @@ PLAN, LATENCIES = "plan", "latencies"
 OBSTACLES = "obstacles"
 """What motions are planned around; it is sent only while somebody looks (:meth:`Views.want`)."""
 
+FRAME = "frame"
+"""The newest :class:`stvla_ros.types.RgbdFrame`, whose picture is :data:`RAW`."""
+
 DRAWN = "drawn"
 """The newest plan with its waypoints in space: :class:`stvla_ros.console.edit.Drawn`."""
 

@@ -29,6 +29,7 @@ from stvla_ros.console.views import (
     BOXES,
     CLOUD,
     DRAWN,
+    FRAME,
     GUIDED,
     JOINTS,
     LATENCIES,
@@ -321,6 +322,7 @@ class ConsoleFeed:
                     frame, age_s = self._frames.wait(0, CancelToken(), 0.0), self._frames.age_s()
                     seen_ns = frame.stamp_ns
                     self._views.put(RAW, frame.rgb, age_s)
+                    self._views.put(FRAME, frame, age_s)
                     self._place(frame.camera)
                     self._views.put(CLOUD, Cloud(*decimated(frame)), age_s)
             if self._overlay is not None and self._overlay is not overlay:
