@@ -3,7 +3,8 @@
 **Why trailing sampling clips.** At the last of 100 squared-cosine steps the clean action has the amplitude
 sqrt(a) = 0.0005. The estimate (x - sqrt(1 - a) eps) / sqrt(a) multiplies an error of the predicted noise by 2000: one
 hundredth off moves the estimate by 20 where normalised actions are within -1..1, and the next step's input by 3, out of
-what training has shown. The clipped estimate stays inside. The published code does not clip and avoids the last step:
+what training has shown. The clipped estimate stays inside. With a small trained network the median error of the
+sampled actions was 0.06 with clipping and 288 without (``test_expert.py``). The published code does not clip and avoids the last step:
 with 10 steps it begins at step 90 of 0..99, with pure noise although the signal's amplitude there is 0.14.
 """
 
