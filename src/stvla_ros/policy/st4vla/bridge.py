@@ -49,8 +49,8 @@ class BridgeBlock(nn.Module):
 class QueryingTransformer(nn.Module):
     """Learned queries that read chosen hidden states of a VLM, one block per state.
 
-    Parameters have the names of the published ``layer_qformer``. Unlike there, padding is masked, and the VLM's gradient
-    is scaled.
+    Parameters have the names of the published ``layer_qformer``. Unlike there, padding is masked, and the gradient into
+    the VLM is scaled.
     """
 
     def __init__(self, config: ActionExpertConfig) -> None:

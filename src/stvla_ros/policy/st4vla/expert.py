@@ -16,8 +16,8 @@ from stvla_ros.policy.st4vla.heads import action_head
 class ActionExpert(nn.Module):
     """Action chunks from hidden states of a VLM. Modules have the published names.
 
-    In training, ``action_model.loss(expert.condition(...), ...)`` sends its gradient, scaled by ``gradient_scale``, into
-    the VLM.
+    In training, ``action_model.loss(expert.condition(...), ...)`` sends its gradient into the VLM, scaled by
+    ``gradient_scale``.
     """
 
     def __init__(self, config: ActionExpertConfig) -> None:

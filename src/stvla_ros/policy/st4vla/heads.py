@@ -4,8 +4,9 @@
 sqrt(a) = 0.0005. The estimate (x - sqrt(1 - a) eps) / sqrt(a) multiplies an error of the predicted noise by 2000: one
 hundredth off moves the estimate by 20 where normalised actions are within -1..1, and the next step's input by 3, out of
 what training has shown. The clipped estimate stays inside. With a small trained network the median error of the
-sampled actions was 0.06 with clipping and 288 without (``test_expert.py``). The published code does not clip and avoids the last step:
-with 10 steps it begins at step 90 of 0..99, with pure noise although the signal's amplitude there is 0.14.
+sampled actions was 0.06 with clipping and 288 without (``test_expert.py``). The published code
+does not clip and avoids the last step: with 10 steps it begins at step 90 of 0..99, with pure noise although the
+signal's amplitude there is 0.14.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class ActionHead(nn.Module, ABC):
 
 
 class DiffusionHead(ActionHead):
-    """DDPM (arXiv 2006.11239) with squared-cosine betas (arXiv 2102.09672), noise prediction; DDIM (arXiv 2010.02502)."""
+    """DDPM (arXiv 2006.11239) with squared-cosine betas (2102.09672), noise prediction; DDIM (2010.02502)."""
 
     def __init__(self, config: ActionExpertConfig) -> None:
         super().__init__(config)

@@ -90,8 +90,8 @@ class PublishedRun:
     Attributes:
         config: Of the action expert, which samples as the published code does.
         expert: Weights for :class:`ActionExpert`.
-        vlm: Weights for transformers' ``Qwen2_5_VLForConditionalGeneration``; their values are not looked at, because the
-            file is memory-mapped.
+        vlm: Weights for transformers' ``Qwen2_5_VLForConditionalGeneration``; their values are not looked at, because
+            the file is memory-mapped.
         eye: Weights of DINOv2, under the names of its hub; empty without a second eye.
         statistics: By embodiment.
         prompt: Template of an action sample's text, with ``{instruction}``; inference must use the same.

@@ -1,4 +1,4 @@
-"""The action transformer: noisy actions and condition tokens in one sequence (DiT, arXiv 2212.09748; CogACT, 2411.19650).
+"""The action transformer: noisy actions and condition tokens in one sequence (DiT, arXiv 2212.09748).
 
 Parameters have the names of the published ``action_model.net``; its ``history_embedder``, which is never used, does not
 exist.
