@@ -188,6 +188,14 @@ COMMANDS = {
         "train a policy on collected episodes: a named experiment, resumable, with curves",
         ("stvla train", "stvla train nano-3dfa --data data/pick_place --output runs/nano"),
     ),
+    "train-pss": Entry(
+        TRAIN,
+        "compare the gradients of two losses over the checkpoints of a run (also `stvla train pss`)",
+        (
+            "stvla train pss runs/nano --data data/pick_place --losses position,rotation",
+            "stvla train pss runs/sft-st-human --data st_human.json --losses pointing,trajectory",
+        ),
+    ),
     "policy": Entry(
         TRAIN,
         "inspect a policy checkpoint, or convert a released one",

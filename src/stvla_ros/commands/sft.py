@@ -38,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--accumulate", type=whole(1, 4096), metavar="N", help="passes per step")
     parser.add_argument("--lr", type=positive, metavar="RATE", help="peak learning rate")
     parser.add_argument("--validate-every", type=whole(1, 10**8), metavar="N", help="steps between checkpoints")
+    parser.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="number of newest checkpoints to keep")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for order, LoRA, dropout")
     parser.add_argument("--workers", type=whole(0, 64), default=0, metavar="N", help="processes that prepare batches")
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
@@ -51,7 +52,7 @@ def run(arguments: Namespace) -> int:
         console.print(_experiments())
         return 0
     chosen = experiment(arguments.experiment)
-    given = {name: getattr(arguments, name) for name in ("batch", "accumulate", "lr", "validate_every")}
+    given = {name: getattr(arguments, name) for name in ("batch", "accumulate", "lr", "validate_every", "keep")}
     chosen = replace(chosen, **{name: value for name, value in given.items() if value is not None})
     if not arguments.data or not arguments.model:
         raise ConfigError("stvla sft: wanted --model DIR and --data FILE: docs/planner_training.md has both.")

@@ -68,6 +68,7 @@ def add_arguments(parser: Parser) -> None:
         help="sentences of published data: JSON {task: {variation: [sentences]}}",
     )
     parser.add_argument("--camera", default="front", metavar="NAME", help="camera of published data; default front")
+    parser.add_argument("--keep", action="store_true", help="keep the weights of every validation (`stvla train pss`)")
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with settings of guidance")
     add_override_argument(parser)
@@ -127,6 +128,7 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
     run = PolicyRun(chosen, start, text, train, val, output, device, arguments.seed)
+    run.keep = arguments.keep
 
     def sentence(progress: TrainingProgress) -> str:
         v = progress.validation

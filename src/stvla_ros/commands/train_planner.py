@@ -43,6 +43,7 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="heatmap: tasks name all 20 colours; then the split unseen measures nothing",
     )
+    parser.add_argument("--keep", action="store_true", help="keep the weights of every validation (`stvla train pss`)")
     parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="CPU threads; default 1")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for weights and batches")
 
@@ -54,6 +55,7 @@ def run(arguments: Namespace) -> int:
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # set by torchrun
     folder: Path = arguments.output or Path("runs") / f"planner-{arguments.model}"
     training = _run(arguments, folder)
+    training.keep = arguments.keep
     try:
         follow(training, training.experiment.scenes, "{:.1f} scenes/s", _sentence, console)
     except KeyboardInterrupt:

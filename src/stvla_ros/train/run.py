@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ from stvla_ros.policy.checkpoint.torch_file import read_torch_file
 from stvla_ros.train.curves import CurveLog
 
 STATE = "state.pt"
+KEPT = "checkpoints"
+"""Folder of the results that a run keeps, named by their count."""
 ANEW = "Delete it to begin anew."
 
 
@@ -52,10 +55,16 @@ class TrainingRun(ABC):
         validate_every: ``done`` between validations; the last step is followed by one too.
         stride: ``done`` per step.
         writes: False in all but one of several processes: only that one validates and writes.
+
+    Attributes:
+        keep: Keep the result of every validation, below :data:`KEPT`.
     """
 
     log_every: ClassVar[int]
     """Steps between rows in the curves."""
+
+    result: ClassVar[str] = ""
+    """File or folder with the newest weights; empty if the run names its checkpoints itself."""
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class TrainingRun(ABC):
         self.folder, self.steps, self.step = folder, steps, 0
         self._identity, self._validate_every, self._stride, self._writes = identity, validate_every, stride, writes
         self.curves: CurveLog | None = None
+        self.keep = False
 
     @property
     def done(self) -> int:
@@ -128,6 +138,8 @@ class TrainingRun(ABC):
         for split, figures in (self._validate() if self._writes else {}).items():
             self._log(split, figures)
         self._save(figures)
+        if self.keep and self._writes:
+            self._keep()
         if self.curves:
             self._draw(self.folder / "curves.png", self.curves)
         return figures
@@ -144,6 +156,17 @@ class TrainingRun(ABC):
         """Leave a checkpoint; ``figures`` are those of the validation."""
         if self._writes:
             write_state(self.folder / STATE, {**self._identity, "step": self.step, **self._state()})
+
+    def _keep(self) -> None:
+        """Copy the newest weights; a copy that is there already is replaced."""
+        source = self.folder / self.result
+        target = self.folder / KEPT / f"{self.done:08d}{source.suffix}"
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+            return
+        with written(target) as part:
+            shutil.copyfile(source, part)
 
     def _resume(self) -> None:
         """Go on from the folder's checkpoint, if there is one.

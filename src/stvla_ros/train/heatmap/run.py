@@ -63,6 +63,8 @@ class HeatmapExperiment:
 class HeatmapRun(SceneRun):
     """One run of a :class:`HeatmapExperiment`; it saves averaged weights to ``last.safetensors``."""
 
+    result = "last.safetensors"
+
     def __init__(
         self,
         experiment: HeatmapExperiment,

@@ -84,6 +84,8 @@ class NanoRun(SceneRun):
     Under ``torchrun`` the processes share every batch; the first one validates and writes.
     """
 
+    result = "model"
+
     def __init__(
         self,
         experiment: NanoExperiment,

@@ -46,7 +46,9 @@ class Batches:
         self._samples, self._device = samples, device
         tokens = {words: text(words)[0] for words in dict.fromkeys(samples.instructions)}
         self._tokens = [tokens[words] for words in samples.instructions]
-        self._groups = grouped(len(token) for token in self._tokens)
+        self.lengths = [len(token) for token in self._tokens]
+        """Tokens of every sample's instruction."""
+        self._groups = grouped(self.lengths)
         self._shares = np.array([len(group) for group in self._groups]) / len(samples)
         self._tasks = [np.array(rows) for rows in grouped(samples.tasks)] if even_tasks else []
 
@@ -122,6 +124,7 @@ class PolicyRun(TrainingRun):
     """
 
     log_every = 20
+    result = "last.safetensors"
 
     def __init__(
         self,

@@ -144,11 +144,16 @@ def _checkpoint(accelerator: Accelerator, experiment: SftExperiment, model: str)
     bf16 = accelerator.mixed_precision == "bf16"
     placement = Placement(accelerator.device, torch.bfloat16 if bf16 else torch.float32)
     found = load(model, placement, "sft")
-    images = found.processor.image_processor
-    side = images.patch_size * images.merge_size
-    most = min(int(images.size["longest_edge"]), experiment.image_tokens * side * side)
-    images.size = {"shortest_edge": min(int(images.size["shortest_edge"]), most), "longest_edge": most}
+    limit_images(found, experiment.image_tokens)
     return found
+
+
+def limit_images(checkpoint: Checkpoint, tokens: int) -> None:
+    """Let the processor scale larger images down to so many tokens."""
+    images = checkpoint.processor.image_processor
+    side = images.patch_size * images.merge_size
+    most = min(int(images.size["longest_edge"]), tokens * side * side)
+    images.size = {"shortest_edge": min(int(images.size["shortest_edge"]), most), "longest_edge": most}
 
 
 def _counts(
