@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "collect": ["--output", "OUT"],
     "guide": ["--output", "OUT"],
     "train": ["nano-3dfa", "--data", "OUT"],
+    "train-pss": ["RUN", "--data", "OUT"],
     "doctor": ["planner", "--output", "OUT"],
     "calibrate": ["--sim", "--output", "OUT"],
     "replay": ["BAG", "--output", "OUT"],
