@@ -243,7 +243,8 @@ def test_a_thousand_videos_stay_quick(tmp_path: Path) -> None:
         write_info_of(tmp_path / f"v{n:04d}", n)
     store = Store(tmp_path)
     assert store.add_videos() == []
-    begun = time.process_time()
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
     page, names = store.listed(), []
     while True:
         names += [row["name"] for row in page["videos"]]
@@ -251,9 +252,9 @@ def test_a_thousand_videos_stay_quick(tmp_path: Path) -> None:
             break
         page = store.listed(page["next"])
     assert names == [f"v{n:04d}" for n in range(1000)]
+    assert len(asked) == 2 * 10  # a page and the numbers of each state, however many videos there are
     assert [row["name"] for row in store.listed(search="0777")["videos"]] == ["v0777"]
     assert store.listed(state=State.ACCEPTED)["videos"] == []
-    assert time.process_time() - begun < 1.0
 
 
 def test_a_token_is_kept_as_its_hash_only(store: Store, tmp_path: Path) -> None:

@@ -128,10 +128,9 @@ def test_a_film_plays_to_its_end_pauses_and_begins_again(tmp_path: Path) -> None
     player.toggle()
     wait(lambda: len(shown) > 4)
     player.toggle()
-    time.sleep(2 * PERIOD_S)
     paused = len(shown)
-    time.sleep(2 * PERIOD_S)
-    assert len(shown) == paused
+    time.sleep(4 * PERIOD_S)
+    assert len(shown) <= paused + 1  # the one that was decoded just then
     player.seek(8.5)
     wait(lambda: shown[-1][0] == 8.5)
     player.toggle()
