@@ -138,7 +138,7 @@ def test_fine_tuning_from_the_base_model_on(samples: Path, tmp_path: Path) -> No
     write_samples(other, [Sample(f"x{k}", "general", conversation("Say yes.", "yes")) for k in range(2)])
     more = [
         "--steps",
-        "4",
+        "1",
         "--lr",
         "0.1",
         "--validate-every",
@@ -151,10 +151,10 @@ def test_fine_tuning_from_the_base_model_on(samples: Path, tmp_path: Path) -> No
         "1",
     ]
     assert main([*command, "--output", str(out), *more]) == 0
-    assert pss(out, "--data", data, "--losses", "pointing,trajectory", "--samples", "3") == 0
+    assert pss(out, "--data", data, "--losses", "pointing,trajectory", "--samples", "2") == 0
     found = result(out, "pointing", "trajectory")
     check(found)
-    assert [checkpoint["done"] for checkpoint in found["checkpoints"]] == [0, 1, 2, 3, 4]
+    assert [checkpoint["done"] for checkpoint in found["checkpoints"]] == [0, 1]
     assert found["weight"].endswith("language_model.layers.1.self_attn.q_proj.weight")
     first, last = found["checkpoints"][0], found["checkpoints"][-1]
     assert first["pss"] != last["pss"]  # the adapters are merged into what is measured
