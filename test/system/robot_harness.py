@@ -46,7 +46,11 @@ SLOW = "roboplan.velocity_scale:=0.2"
 """A motion to FAR_LEFT takes twice the usual time: what must happen during it does, however late."""
 
 
-SLACK = {f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "planner", "guidance", "policy")}
+SLACK = {
+    f"{node}.joint_states.{limit}": value
+    for node in ("executor", "planner", "guidance", "policy")
+    for limit, value in (("max_age_s", "5.0"), ("keep_s", "10.0"))
+}
 """A loaded test machine must not look like a robot that fell silent, where that is not on trial."""
 
 
