@@ -20,7 +20,7 @@ PERIOD_S = 0.02
 of a core."""
 
 NEWEST = 4
-"""So many messages of one kind are read each time, so that a topic of 100 Hz loses none."""
+"""So many messages of one length are read each time, so that a topic of 100 Hz loses none."""
 
 
 class _NotWaitedFor(CallbackGroup):
