@@ -37,9 +37,7 @@ SOON_S = 5.0
 
 def make_plan(number: int, stamp_ns: int, finished: bool = False) -> TracePlan:
     uv, offset = np.zeros((WAYPOINTS, 2)), np.zeros(WAYPOINTS)
-    return TracePlan(
-        INSTRUCTION, f"step {number}", uv, 1.0, offset, number, finished, "test", "", stamp_ns, f"plan-{number}"
-    )
+    return TracePlan(INSTRUCTION, f"plan {number}", uv, 1.0, offset, 0, finished, "test", "", stamp_ns, f"plan-{number}")
 
 
 @dataclass
@@ -51,6 +49,9 @@ class Table:
     on_predict: Callable[[int, CancelToken], None] = lambda done, cancel: None
     on_execute: Callable[[int, CancelToken], None] = lambda done, cancel: None
     stamp: Callable[[int, int], int] = lambda number, now: now
+    step: Callable[[], int] = lambda: 0  # of the task
+    contact: Callable[[], bool] = lambda: False
+    opens: Callable[[], bool] = lambda: True
     per_plan: int | None = None  # keyposes after which a plan's path is complete
     done: int = 0
     clock: int = 0
@@ -77,7 +78,7 @@ class Table:
             self.calls.append("plan")
             self.not_before.append(not_before_ns)
         self.on_plan(number, cancel)
-        return make_plan(number, self.stamp(number, now), finished)
+        return replace(make_plan(number, self.stamp(number, now), finished), step_index=self.step())
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
@@ -88,7 +89,7 @@ class Table:
         self.on_predict(self.done, cancel)
         if self.done >= self.todo or (self.per_plan and self.used.count(plan.plan_id) > self.per_plan):
             return None
-        return Keypose(np.eye(4), gripper_open=True)
+        return Keypose(np.eye(4), self.opens(), self.contact())
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         self.calls.append("execute")
@@ -148,6 +149,22 @@ def test_history_is_the_last_three_and_plans_look_after_the_motion() -> None:
     assert table.histories == [0, 1, 2, 3, 3, 3]
     assert table.not_before == [0, 2, 4, 5]
     assert [keypose.stamp_ns for keypose in result.keyposes] == [1, 2, 3, 4, 5]
+
+
+def test_the_policy_is_told_what_was_done_for_the_step_it_works_on() -> None:
+    """Three presses: over the button, down, up. The next button is the step as soon as one is pressed; until the tool is
+    up again, what was done for the step before counts."""
+    table = Table(todo=9)
+    table.step, table.contact = lambda: (table.done + 1) // 3, lambda: table.done % 3 == 1
+    run(table, keyposes_per_plan=1)
+    assert table.histories == [0, 1, 2] * 3
+
+
+def test_a_step_that_begins_with_something_in_the_hand_goes_on_with_the_history() -> None:
+    table = Table(todo=5)
+    table.step, table.contact, table.opens = lambda: table.done, lambda: table.done == 0, lambda: table.done >= 2
+    run(table, keyposes_per_plan=1)
+    assert table.histories == [0, 1, 2, 0, 0]
 
 
 def test_replanning_runs_beside_the_motion() -> None:

@@ -333,7 +333,8 @@ class Observation:
     Attributes:
         guidance: The guided frame and its path.
         robot: Arm state at about the frame's stamp.
-        history: The last :data:`HISTORY` executed keyposes, oldest first; shorter at the start of a task.
+        history: The last :data:`HISTORY` executed keyposes, oldest first; shorter at the start of a task, and of a step of
+            a long task that begins with an empty hand.
         instruction: The operator's words.
     """
 

@@ -95,7 +95,6 @@ def test_round_trip_is_exact(folder: Path) -> None:
         assert len(found.history) == len(before)
         assert all(map(same, found.history, before))
     assert all(map(same, episode.plans, [plan(i) for i in range(4)]))
-    assert same(episode.start_pose, home_robot().T_base_tcp)
     assert same(episode[-1].keypose, episode.keyposes[-1])
     assert len(episode[2:4]) == 2
     with pytest.raises(IndexError):

@@ -105,4 +105,3 @@ def test_executed_keyposes_and_history(run: tuple[Episode, Listening, TaskResult
     for was, found in zip(result.keyposes[-1 - len(last.history) : -1], last.history, strict=True):
         assert_equal(was, found, "history")
     assert episode[0].history == ()
-    np.testing.assert_array_equal(episode.start_pose, episode[0].robot.T_base_tcp)

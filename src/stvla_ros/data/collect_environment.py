@@ -96,7 +96,7 @@ class RecordingStages(LocalStages):
             return self._slips(self._wanted)
         finally:
             if self._cell.last is not None:
-                self._writer.add_frame(plan, self._cell.last, robot)
+                self._writer.add_frame(plan, self._cell.last, robot, len(history))
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         outcome = super().execute(plan, keypose, cancel)

@@ -18,7 +18,7 @@ from typing import Any
 
 from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, FrameRecord, Verdict, read_index
 from stvla_ros.data.recording import Recording, RecordingWriter
-from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
+from stvla_ros.types import HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
 
 __all__ = [
     "Episode",
@@ -44,8 +44,8 @@ class EpisodeStep:
         plan: The path in use.
         plan_frame: The frame that the path was drawn on.
         keypose: The keypose that the policy wanted.
-        history: Keyposes executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamped when they
-            ended.
+        history: Keyposes of the same step of the task, executed before, oldest first, at most
+            :data:`stvla_ros.types.HISTORY`; stamped when they ended.
     """
 
     frame: RgbdFrame
@@ -108,11 +108,6 @@ class Episode(Sequence[EpisodeStep]):
     def keyposes(self) -> tuple[Keypose, ...]:
         return tuple(self._keypose(n) for n in self._steps)
 
-    @property
-    def start_pose(self) -> F64:
-        """(4, 4) ``T_base_tcp`` when the first keypose was predicted."""
-        return self._robot(self._steps[0]).T_base_tcp
-
     def __len__(self) -> int:
         return len(self._steps)
 
@@ -138,7 +133,8 @@ class Episode(Sequence[EpisodeStep]):
 
     def history(self, i: int) -> tuple[Keypose, ...]:
         """Keyposes executed before step ``i``, as the policy received them."""
-        before = [self._records[n] for n in self._steps[max(i - HISTORY, 0) : i]]
+        known = self._records[self._steps[i]].history
+        before = [self._records[n] for n in self._steps[max(i - (HISTORY if known is None else known), 0) : i]]
         return tuple(past for record in before if (past := record.past))
 
     def guided_frames(self) -> Iterator[GuidedFrame]:
@@ -178,11 +174,19 @@ class EpisodeWriter:
         self._drawings.append(frame)
         self._plans.append(plan)
 
-    def add_frame(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
-        """Add a frame that was guided with ``plan``, after :meth:`add_plan` of that plan."""
+    def add_frame(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState, history: int = HISTORY) -> None:
+        """Add a frame that was guided with ``plan``, after :meth:`add_plan` of that plan.
+
+        Args:
+            plan: In use.
+            frame: Before guidance.
+            robot: At about that time.
+            history: How many keyposes the policy was told, at most.
+        """
         number = next(i for i, known in enumerate(self._plans) if known.plan_id == plan.plan_id)
+        executed = sum(record.keypose is not None for record in self._records)
         self._frames.append(frame, robot)
-        self._records.append(FrameRecord(number))
+        self._records.append(FrameRecord(number, history=history if history < min(executed, HISTORY) else None))
 
     def add_keypose(self, keypose: Keypose, done_ns: int, executed: Keypose | None = None) -> None:
         """Add the keypose that was predicted from the last frame, and where the robot was sent if it was elsewhere."""

@@ -7,7 +7,8 @@
     plans     the plans; plan i was drawn on frame i of the recording in plans/
     looks     per guided frame (the recording in this folder): the plan in use and the keypose, null if there was
               none (path complete, scene changed, motion failed); "executed": T_base_tcp where the robot was sent
-              elsewhere on purpose
+              elsewhere on purpose; "history": how many keyposes the policy knew, where a step of a long task began
+              lately
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from stvla_ros.data.recording import RecordingError
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.files import read_json, written
-from stvla_ros.types import Keypose, TracePlan
+from stvla_ros.types import HISTORY, Keypose, TracePlan
 
 INDEX = "episode.json"
 FORMAT = "stvla-episode-1"
@@ -44,12 +45,15 @@ class FrameRecord:
         done_ns: When its motion ended.
         executed: The keypose that was executed in its place; None: the same. A demonstration slips on purpose to show
             how it goes on.
+        history: How many of the keyposes before it the policy was told; None: as many as it takes. A new step of a long
+            task begins without any.
     """
 
     plan: int
     keypose: Keypose | None = None
     done_ns: int = 0
     executed: Keypose | None = None
+    history: int | None = None
 
     @property
     def past(self) -> Keypose | None:
@@ -167,15 +171,19 @@ def _from_frame(frame: FrameRecord) -> dict[str, Any]:
         entry["keypose"] = {**keypose, "done_ns": frame.done_ns}
     if frame.executed is not None:
         entry["executed"] = frame.executed.T_base_tcp.tolist()
+    if frame.history is not None:
+        entry["history"] = frame.history
     return entry
 
 
 def _frame(entry: Mapping[str, Any]) -> FrameRecord:
-    values = entry["keypose"]
+    values, known = entry["keypose"], entry.get("history")
+    if known is not None and not (isinstance(known, int) and 0 <= known < HISTORY):
+        raise ValueError(f"history: wanted fewer than {HISTORY} keyposes, found {known!r}")
     if values is None:
-        return FrameRecord(int(entry["plan"]))
+        return FrameRecord(int(entry["plan"]), history=known)
     flags = (bool(values["gripper_open"]), bool(values["may_collide"]), int(values["stamp_ns"]))
     keypose = Keypose(np.array(values["T_base_tcp"]), *flags)
     there = entry.get("executed")
     executed = None if there is None else replace(keypose, T_base_tcp=np.array(there))
-    return FrameRecord(int(entry["plan"]), keypose, int(values["done_ns"]), executed)
+    return FrameRecord(int(entry["plan"]), keypose, int(values["done_ns"]), executed, known)

@@ -103,6 +103,8 @@ class _Loop:
     failing_since: float = 0.0  # when replanning began to fail
     idle_plans: int = 0  # plans in a row on which the policy found nothing to do
     on_plan: int = 0  # keyposes executed on the current plan
+    step: int = 0  # of the task, as the policy knows it
+    begun: int = 0  # keyposes executed when that step began
     fresh_ns: int = 0  # images older than this show the scene before the last motion
     feedback: str = ""  # why the last path failed, for the next plan
     reason: str = ""  # the feedback that led to the plan in use
@@ -274,8 +276,17 @@ class _Loop:
 
     def _predict(self, plan: TracePlan) -> Keypose | None:
         self._report("predicting")
+        self._begin_step(plan)
         with self._clock("predicting"):
-            return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
+            history = tuple(self.history[self.begun :][-HISTORY:])
+            return self.stages.predict(plan, history, self.fresh_ns, self.cancel)
+
+    def _begin_step(self, plan: TracePlan) -> None:
+        """To the policy, each step of a long task is a task of its own, as in its training. What it did for the step before
+        counts until the hand is empty and away from what it touched."""
+        in_contact = bool(self.history) and self.history[-1].may_collide
+        if plan.step_index != self.step and not self.hand.holding and not in_contact:
+            self.step, self.begun = plan.step_index, len(self.history)
 
     def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
         """Execute one keypose. False if it failed and replanning may help."""

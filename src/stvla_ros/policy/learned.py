@@ -49,8 +49,8 @@ class KeyposePolicyConfig:
 class KeyposePolicy:
     """Encodes the guided frame, samples a keypose, and refuses one that is not finite or leaves the workspace.
 
-    It remembers the tool's pose at the start of the task (the first prediction without history), because the networks'
-    history begins there.
+    It remembers the tool's pose at the start of the step (a prediction without history), because the networks' history
+    begins there.
     """
 
     Config = KeyposePolicyConfig

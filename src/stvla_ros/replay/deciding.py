@@ -21,7 +21,6 @@ from stvla_ros.perception.guide import begins_task
 from stvla_ros.replay.arm import RecordedArm
 from stvla_ros.replay.values import Decision, Kind, Masking, Mode, Moment, RecordedTask
 from stvla_ros.types import (
-    HISTORY,
     Guidance,
     Keypose,
     Observation,
@@ -243,7 +242,8 @@ class _Run:
         if isinstance(guidance, StageError):
             raise guidance
         self._next = None
-        history = moment.history if self._forced else tuple(self._own[-HISTORY:])
+        known = len(moment.history)  # of this step of the task
+        history = moment.history if self._forced else tuple(self._own[max(len(self._own) - known, 0) :])
         keypose = self._stages.policy.predict(Observation(guidance, robot, history, moment.instruction))
         self._next = keypose
         return Decision(moment.number, Kind.PREDICT, OK, keypose=keypose, path_complete=keypose is None)

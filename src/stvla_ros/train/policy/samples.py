@@ -92,8 +92,11 @@ def episode_inputs(
     """
     segmenter = registry.create("segmenter", settings.backends["segmenter"], settings.sections.get("segmenter", {}))
     seed = zlib.crc32(f"{episode.task} {episode.seed}".encode())
+    start = None
     for observation in observations(episode, NoisyGuide(segmenter, settings.guide, noise, seed)):
-        yield policy_input(observation, episode.start_pose, size_px)
+        if not observation.history:
+            start = observation.robot.T_base_tcp
+        yield policy_input(observation, start, size_px)
 
 
 def episode_samples(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise = NO_NOISE) -> Samples:
