@@ -71,6 +71,13 @@ def add_arguments(parser: Parser) -> None:
         metavar="SHARE",
         help="of the episodes, in which keyposes slip by 5 to 10 mm and the policy corrects; default 0",
     )
+    parser.add_argument(
+        "--starts",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the episodes, in which the arm starts anywhere over the table, the gripper open or closed; default 0",
+    )
     add_engine_arguments(parser, "one per core")
     parser.add_argument(
         "--output", type=folder, metavar="DIR", required=True, help="folder of the dataset; an existing one is resumed"
@@ -105,12 +112,12 @@ def run(arguments: Namespace) -> int:
         return _demonstrations(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings
     tasks = check_tasks(arguments.tasks)
-    chosen = {"recoveries": arguments.recoveries, "named": arguments.named}
+    chosen = {"recoveries": arguments.recoveries, "starts": arguments.starts, "named": arguments.named}
     kept = plain(settings) | {name: value for name, value in chosen.items() if value}
     collection = Collection(
         arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, kept, arguments.named
     )
-    setup = CollectEnvironmentSetup(settings, collection.episodes_folder, arguments.recoveries)
+    setup = CollectEnvironmentSetup(settings, collection.episodes_folder, arguments.recoveries, arguments.starts)
     engine, jobs = engine_of(arguments, kept, collection.folder)
     console = Console()
     try:

@@ -9,14 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.episode import EpisodeWriter, Verdict
+from stvla_ros.description.panda import HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.evaluate.cell_environment import CellEnvironment, CellEnvironmentSetup, WatchedCell
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.motion import ik
 from stvla_ros.pipeline import LocalStages, Progress
+from stvla_ros.sim.cell import Cell
 from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan
 
 SLIP_M = (0.005, 0.010)
@@ -53,6 +57,31 @@ class Slips:
         T = keypose.T_base_tcp.copy()
         T[:3, 3] += way * (length / np.linalg.norm(way))
         return replace(keypose, T_base_tcp=T)
+
+
+START_M = np.array([[0.33, -0.25, 0.15], [0.62, 0.25, 0.45]])
+"""Where the tool starts: over the table, from as low as a press ends up to the height at home."""
+
+
+def start_elsewhere(cell: Cell, seed: int) -> None:
+    """Set the arm to where an earlier task may have left it: the tool straight down anywhere in :data:`START_M`, turned by
+    any angle, the gripper open or closed, nothing touched.
+
+    A policy that is trained only from home reads a closed gripper there as a press that is half done.
+    """
+    random = np.random.default_rng([seed, STREAM, 2])
+    objects = [o.name for o in cell.task.objects] if cell.task else []
+    for _ in range(50):
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_euler("xz", [np.pi, random.uniform(-np.pi / 2, np.pi / 2)]).as_matrix()
+        T[:3, 3] = random.uniform(*START_M)
+        width_m = MAX_WIDTH_M if random.random() < 0.5 else 0.0
+        postures = ik.solve(T, HOME_Q_RAD[None])
+        if len(postures):
+            cell.set_state(postures[0], width_m)
+            if not any(cell.robot_touches(name) for name in objects):
+                return
+    cell.set_state(HOME_Q_RAD, MAX_WIDTH_M)
 
 
 class RecordingStages(LocalStages):
@@ -115,11 +144,13 @@ class CollectEnvironmentSetup:
         settings: Settings of all stages and of the cell.
         folder: Where each successful episode gets its folder.
         recoveries: Share of the episodes in which keyposes slip.
+        starts: Share of the episodes in which the arm starts elsewhere than at home.
     """
 
     settings: StackSettings
     folder: Path
     recoveries: float = 0.0
+    starts: float = 0.0
 
     @contextmanager
     def open(self) -> Iterator[CollectEnvironment]:
@@ -136,7 +167,7 @@ class CollectEnvironment(CellEnvironment):
 
     def __init__(self, setup: CollectEnvironmentSetup, cell: LastFrameCell) -> None:
         super().__init__(CellEnvironmentSetup(setup.settings), cell)
-        self._folder, self._seen, self._recoveries = setup.folder, cell, setup.recoveries
+        self._folder, self._seen, self._collection = setup.folder, cell, setup
 
     def _carry_out(
         self, episode: Scene, instruction: str, stages: LocalStages, report: Callable[[Progress], None]
@@ -147,8 +178,10 @@ class CollectEnvironment(CellEnvironment):
             shutil.rmtree(left, ignore_errors=True)
         writer = EpisodeWriter(part)
         try:
-            chance = np.random.default_rng([episode.seed, STREAM, 1]).random()
-            slips = Slips(episode.seed) if chance < self._recoveries else None
+            slip, start = np.random.default_rng([episode.seed, STREAM, 1]).random(2)
+            slips = Slips(episode.seed) if slip < self._collection.recoveries else None
+            if start < self._collection.starts:
+                start_elsewhere(self._seen, episode.seed)
             written = RecordingStages(stages, self._seen, writer, slips)
             record = super()._carry_out(episode, instruction, written, report)
             if record.success and record.keyposes:
