@@ -36,7 +36,7 @@ def make_film(folder: Path, frames: int = 40, every_s: float = 0.25) -> Path:
 
 
 def run_in(folder: Path) -> PastRun:
-    return PastRun(folder, "Push it.", "OK", "Done.", 1.0, "stvla run")
+    return PastRun(folder, "Push it.", "OK", "Done.", 1.0, False)
 
 
 def wait(condition: Callable[[], Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -487,6 +488,32 @@ def test_a_run_is_chosen_from_the_index_and_from_nowhere_else(served: Served, tm
         wait(
             lambda: "Push &lt;it&gt;." in browser._run_told.content and "OK, 9.0 s: Done." in browser._run_told.content
         )
+    assert served.page.trouble == ""
+
+
+def test_a_recording_is_replayed_by_a_click_and_a_runs_words_are_taken(served: Served, tmp_path: Path) -> None:
+    served.page._runs._root = root = tmp_path / "runs"
+    for name, file in (("1-run", "summary.json"), ("2-recording", "run.json")):
+        (root / name).mkdir(parents=True)
+        (root / name / file).write_text(json.dumps({"instruction": f"Push {name}."}))
+    served.page._replays._command = (sys.executable, "-c", "import sys; print('<same> as', sys.argv[1])")
+    with served.browser() as socket:
+        wait(served.ready)
+        browser = served.newest()
+        click(socket, served.widget("Look for runs"))
+        chosen, again = served.widget("Run"), served.widget("Replay")
+        wait(lambda: len(chosen.options) == 3)
+        recording, run = chosen.options[1:]
+        write(socket, chosen, run)
+        wait(lambda: "1-run" in browser._run_told.content)
+        assert not again.visible
+        click(socket, served.widget("Take its words as the goal"))
+        wait(lambda: served.widget("Goal").value == "Push 1-run.")
+        write(socket, chosen, recording)
+        wait(lambda: again.visible)
+        click(socket, again)
+        wait(lambda: f"&lt;same&gt; as {root / '2-recording'}" in browser._run_told.content)
+        assert "Push 2-recording." in browser._run_told.content
     assert served.page.trouble == ""
 
 

@@ -226,6 +226,28 @@ def test_the_mode_is_that_of_the_next_goal(mode: Approval, console: Console) -> 
     assert console.stack.goals == [(GOAL, mode)]
 
 
+def test_a_recording_is_replayed_by_who_operates_and_beside_no_task(shared: Console) -> None:
+    begun: list[str] = []
+
+    def start() -> bool:
+        begun.append("one")
+        return len(begun) == 1
+
+    assert shared.session.replay(3, "run", start).code is Code.NOT_OPERATOR
+    assert shared.session.say(1, "Push it.").ok
+    assert shared.session.replay(1, "run", start).code is Code.BUSY
+    assert begun == []
+    assert shared.session.end_task(1).ok
+    shared.wait_idle()
+    assert shared.session.replay(1, "run", start).ok
+    assert shared.session.replay(1, "run", start).code is Code.BUSY
+
+    def fail() -> bool:
+        raise FileNotFoundError(2, "No such file")
+
+    assert shared.session.replay(1, "run", fail).code is Code.BAD_INPUT
+
+
 def test_an_unknown_mode(console: Console) -> None:
     answer = console.session.set_mode(ADA, "always")
     assert answer.code is Code.BAD_INPUT

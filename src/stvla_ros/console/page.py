@@ -27,6 +27,7 @@ from stvla_ros.console.camera_view import CameraView
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.films import Player
 from stvla_ros.console.gate import Gate
+from stvla_ros.console.replaying import Replays
 from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
@@ -91,6 +92,7 @@ class Page:
         port: Port; 0: any free one.
         offers: Goals that the scene offers now; asked by a click, may take a second.
         runs: Those on the disk; by default those in ``runs/``.
+        replays: Of recordings.
 
     Raises:
         ConfigError: The package is missing, or the address cannot be served.
@@ -105,11 +107,12 @@ class Page:
         port: int,
         offers: Callable[[], tuple[str, ...]] = lambda: (),
         runs: Runs | None = None,
+        replays: Replays | None = None,
     ) -> None:
         package = viser()
         _check_address(host, port)
         self._session, self._views, self._offers = session, views, offers
-        self._runs = runs or Runs(Path("runs"))
+        self._runs, self._replays = runs or Runs(Path("runs")), replays or Replays()
         self._browsers: dict[int, _Browser] = {}
         self._ending = threading.Event()
         self.trouble = ""
@@ -137,7 +140,9 @@ class Page:
             return
         address = str((connection.remote_address or ("",))[0])
         self._session.join(client.client_id, address)
-        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers, self._runs)
+        self._browsers[client.client_id] = _Browser(
+            client, self._session, self._views, self._offers, self._runs, self._replays
+        )
         if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
             self._disconnect(client)
 
@@ -167,6 +172,7 @@ class Page:
     def close(self) -> None:
         """Stop serving."""
         self._ending.set()
+        self._replays.close()
         self._thread.join(0.5)
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
@@ -210,9 +216,15 @@ class _Browser:
     """Widgets and scene of one browser."""
 
     def __init__(
-        self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]], runs: Runs
+        self,
+        client: Any,
+        session: Session,
+        views: Views,
+        offers: Callable[[], tuple[str, ...]],
+        runs: Runs,
+        replays: Replays,
     ) -> None:
-        self._runs = runs
+        self._runs, self._replays = runs, replays
         self._client, self._session, self._views, self._offers = client, session, views, offers
         self._number = int(client.client_id)
         self._ready, self._lock, self._told_s = False, threading.Lock(), 0.0
@@ -314,7 +326,7 @@ class _Browser:
 
     def _goal_widgets(self, gui: Any) -> None:
         with gui.add_folder("Goal"):
-            words = gui.add_text("Goal", "")
+            self._words = words = gui.add_text("Goal", "")
             offered = gui.add_dropdown("The scene offers", (CHOOSE,))
             look = gui.add_button("Look what the scene offers", icon="eye")
             say = gui.add_button("Give the goal", color="blue")
@@ -380,6 +392,10 @@ class _Browser:
         )
         self._film_at = gui.add_slider("Film [s]", 0.0, 1.0, 0.1, 0.0, visible=False)
         play = gui.add_button("Play or pause the film", icon="player-play", visible=False)
+        again = gui.add_button(
+            "Replay", icon="repeat", visible=False, hint="decides again on the recording; moves nothing"
+        )
+        repeat = gui.add_button("Take its words as the goal", icon="repeat", visible=False)
         known: dict[str, PastRun] = {}
 
         def find(_: Any) -> None:
@@ -396,6 +412,7 @@ class _Browser:
             if storyboard is not None:
                 picture.image = storyboard
             self._film.visible = self._film_at.visible = play.visible = self._open_film(run)
+            again.visible, repeat.visible = run is not None and run.recorded, run is not None
 
         def seek(event: Any) -> None:
             if event.client is not None and (player := self._player) is not None:  # not what the film itself has set
@@ -405,6 +422,18 @@ class _Browser:
             if (player := self._player) is not None:
                 player.toggle()
 
+        def replay(_: Any) -> None:
+            run = known.get(chosen.value)
+            if run is not None and run.recorded:
+                start = partial(self._replays.start, run.folder, partial(self._replayed, past_run(run)))
+                self._tell(self._session.replay(self._number, run.folder.name, start))
+
+        def words(_: Any) -> None:
+            if (run := known.get(chosen.value)) is not None:
+                self._words.value = run.instruction
+
+        again.on_click(replay)
+        repeat.on_click(words)
         look.on_click(find)
         chosen.on_update(choose)
         self._film_at.on_update(seek)
@@ -430,6 +459,10 @@ class _Browser:
 
     def _show_film(self, picture: U8, t_s: float) -> None:
         self._film.image, self._film_at.value = picture, round(t_s, 1)
+
+    def _replayed(self, of_run: str, said: str) -> None:
+        pre = f'<pre style="white-space:pre-wrap">{html.escape(said)}</pre>'
+        self._run_told.content = of_run + _block(["<b>Replayed</b>", pre])
 
     def _film_trouble(self, sentence: str) -> None:
         self._run_told.content = self._run_words + _block([html.escape(sentence)])

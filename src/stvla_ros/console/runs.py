@@ -33,7 +33,7 @@ class PastRun:
         outcome: Name of the outcome's code; empty: there is none.
         sentence: For the operator.
         seconds: How long it took; None: unknown.
-        command: What to type to see or do it again.
+        recorded: It has a recording, which can be replayed.
     """
 
     folder: Path
@@ -41,7 +41,14 @@ class PastRun:
     outcome: str
     sentence: str
     seconds: float | None
-    command: str
+    recorded: bool
+
+    @property
+    def command(self) -> str:
+        """What to type to see or do it again."""
+        if self.recorded:
+            return f"stvla replay {shlex.quote(str(self.folder))}"
+        return f"stvla run {shlex.quote(self.instruction)}"
 
     @property
     def label(self) -> str:
@@ -103,14 +110,13 @@ def _read(folder: Path) -> PastRun | None:
     words = str(values["instruction"])
     times = values.get("times_s")
     seconds = values.get("seconds", times.get("total") if isinstance(times, dict) else None)
-    again = f"stvla replay {shlex.quote(str(folder))}" if recording else f"stvla run {shlex.quote(words)}"
     return PastRun(
         folder,
         words,
         str(values.get("outcome") or ""),
         str(values.get("sentence") or ""),
         float(seconds) if isinstance(seconds, int | float) else None,
-        again,
+        bool(recording),
     )
 
 

@@ -414,6 +414,28 @@ class Session:
 
         return self._do(number, "mode", mode, work)
 
+    def replay(self, number: int, name: str, start: Callable[[], bool]) -> Answer:
+        """Replay a recording; it moves nothing, but needs the computer that the stack runs on.
+
+        Args:
+            number: Of the client.
+            name: Of the recording, for the audit log.
+            start: Begins the replay; False if another one is under way.
+        """
+
+        def work(_: Client) -> str:
+            if self.shown().running:
+                raise _RefusedError(Code.BUSY, "A task runs: replay after its end.")
+            try:
+                begun = start()
+            except OSError as error:
+                raise _RefusedError(Code.BAD_INPUT, f"The replay cannot be started: {error.strerror}.") from error
+            if not begun:
+                raise _RefusedError(Code.BUSY, "Another replay is under way.")
+            return f"{name} is replayed: the result is shown below the run."
+
+        return self._do(number, "replay", name, work)
+
     def stop(self, number: int) -> Answer:
         """Stop the arm: anybody with a role, at any rate, whoever operates. First the stop, then the record."""
         client = self._clients.get(number)

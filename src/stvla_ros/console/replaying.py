@@ -1,0 +1,82 @@
+"""Replays of recordings for the console: `stvla replay` in a process that gets only what the stack leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+COMMAND = (sys.executable, "-m", "stvla_ros.cli", "replay")
+
+CHARS = 2000
+"""Of what a replay says, its end is shown."""
+
+END_S = 5.0
+"""A replay that is told to end gets this long, then it is killed."""
+
+
+class Replays:
+    """One replay at a time, whoever asks. Thread safe.
+
+    Args:
+        command: Gets the recording's folder as its last word.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = tuple(command)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._closed = False
+
+    def start(self, folder: Path, tell: Callable[[str], None]) -> bool:
+        """Begin to replay a recording; False if another replay is under way.
+
+        Args:
+            folder: Of the recording.
+            tell: Gets what the replay said, when it has ended, in a thread.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with self._lock:
+            if self._closed or self._process is not None:
+                return False
+            process = subprocess.Popen(
+                [*self._command, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env={**os.environ, "COLUMNS": "120"},
+            )
+            with suppress(OSError, AttributeError):  # Linux: the stack needs the cores
+                os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+            self._process = process
+        threading.Thread(target=self._wait, args=(process, tell), name="replay", daemon=True).start()
+        return True
+
+    def _wait(self, process: subprocess.Popen[str], tell: Callable[[str], None]) -> None:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said = (said + line)[-CHARS:]
+        process.wait()
+        with self._lock:
+            self._process = None
+        tell(said.strip() or f"The replay ended with exit code {process.returncode} and said nothing.")
+
+    def close(self) -> None:
+        """End the replay that is under way, and begin no more."""
+        with self._lock:
+            self._closed, process = True, self._process
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
