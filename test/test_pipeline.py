@@ -37,7 +37,9 @@ SOON_S = 5.0
 
 def make_plan(number: int, stamp_ns: int, finished: bool = False) -> TracePlan:
     uv, offset = np.zeros((WAYPOINTS, 2)), np.zeros(WAYPOINTS)
-    return TracePlan(INSTRUCTION, f"plan {number}", uv, 1.0, offset, 0, finished, "test", "", stamp_ns, f"plan-{number}")
+    return TracePlan(
+        INSTRUCTION, f"plan {number}", uv, 1.0, offset, 0, finished, "test", "", stamp_ns, f"plan-{number}"
+    )
 
 
 @dataclass
@@ -158,6 +160,14 @@ def test_the_policy_is_told_what_was_done_for_the_step_it_works_on() -> None:
     table.step, table.contact = lambda: (table.done + 1) // 3, lambda: table.done % 3 == 1
     run(table, keyposes_per_plan=1)
     assert table.histories == [0, 1, 2] * 3
+
+
+def test_the_policy_is_told_the_step_in_words_and_a_single_task_as_the_operator_said_it() -> None:
+    plan = replace(make_plan(0, 0), instruction="Push A, then push B.", sub_instruction="push A")
+    assert replace(plan, step_total=1).words == plan.words == "Push A, then push B."
+    assert replace(plan, step_total=2).words == "push A"
+    assert replace(plan, step_index=1, sub_instruction="push B").words == "push B"
+    assert replace(plan, step_total=2, sub_instruction=" ").words == "Push A, then push B."
 
 
 def test_a_step_that_begins_with_something_in_the_hand_goes_on_with_the_history() -> None:

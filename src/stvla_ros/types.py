@@ -222,6 +222,13 @@ class TracePlan(_Value):
         self._freeze("uv", np.float64, WAYPOINTS, 2)
         self._freeze("depth_offset_m", np.float64, WAYPOINTS)
 
+    @property
+    def words(self) -> str:
+        """The task in words, for a policy: of several steps, the one that the path is for. A policy that has learned single
+        steps does something else when it is told of all."""
+        several = self.step_index > 0 or (self.step_total or 1) > 1
+        return self.sub_instruction if several and self.sub_instruction.strip() else self.instruction
+
 
 class DepthSource(IntEnum):
     """Source of a lifted point's depth (constants of ``stvla_msgs/msg/Trace3d``)."""

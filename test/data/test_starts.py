@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
+from stvla_ros import registry
 from stvla_ros.data.collect_environment import START_M, CollectEnvironmentSetup, start_elsewhere
 from stvla_ros.data.episode import Episode
+from stvla_ros.data.replay import observations
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.sim.cell import Cell
 
 
@@ -63,5 +67,9 @@ def test_a_step_of_a_long_task_is_recorded_as_the_policy_saw_it(tmp_path: Path) 
     assert [
         frame.get("history") for frame in json.loads((folder / "episode.json").read_text())["looks"] if frame["keypose"]
     ][again] == 0
+    guide = SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())
+    told = [observation.instruction for observation in observations(episode, guide)]
+    first, second = (f"push the {name} button" for name in re.findall(r"the (\w+) button", episode.instruction))
+    assert told == [first] * again + [second] * (len(episode) - again)
     robot = episode[again].robot.T_base_tcp[:3, 3]
     assert np.linalg.norm(robot - episode.keyposes[again - 1].T_base_tcp[:3, 3]) < 0.01

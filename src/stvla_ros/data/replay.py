@@ -34,4 +34,4 @@ def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
             continue
         if guided.step is not None:
             history = episode.history(guided.step)
-            yield Observation(guidance, guided.robot, history, episode.instruction)
+            yield Observation(guidance, guided.robot, history, episode.plans[guided.plan].words)

@@ -97,7 +97,7 @@ class LocalStages:
     ) -> Keypose | None:
         robot = self._robot.state()
         self.guidance = self._guide.guide(self._traces[plan.plan_id], self._camera.capture(), robot)
-        return self._policy.predict(Observation(self.guidance, robot, history, plan.instruction))
+        return self._policy.predict(Observation(self.guidance, robot, history, plan.words))
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         return self._executor.execute(keypose, self._camera.capture(), self._traces[plan.plan_id], cancel)

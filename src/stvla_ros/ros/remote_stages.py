@@ -116,7 +116,7 @@ class RemoteStages:
     ) -> Keypose | None:
         """The next keypose on the plan; None when the path is complete."""
         goal = PredictKeypose.Goal(
-            instruction=plan.instruction,
+            instruction=plan.words,
             plan_id=plan.plan_id,
             history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),

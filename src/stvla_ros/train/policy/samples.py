@@ -31,7 +31,7 @@ from stvla_ros.types import F32, U8
 REST = "rest"
 ARRAYS = ("rgb", "xyz_m", "history", "target", "path_m")
 
-CACHE = "samples-2"
+CACHE = "samples-3"
 """Changes whenever cached samples are made in another way."""
 
 
