@@ -27,11 +27,15 @@ from stvla_ros.files import read_json
 
 COLUMNS = {
     "videos": "videos", "segments_f1": "F1", "contact": "contact", "release": "release", "contact_point": "point",
-    "rms_seen_mm": "seen mm", "rms_gap_mm": "gap mm", "relations": "relations", "relations_wrong": "wrong",
-    "sentence": "sentence", "routed": "to person", "rest_sentence": "rest sentence", "rest_rms_seen_mm": "rest mm",
+    "rms_held_mm": "held mm", "rms_seen_mm": "seen mm", "rms_gap_mm": "gap mm", "relations": "relations", "relations_wrong": "wrong",
+    "sentence": "sentence", "routed": "to person", "rest_sentence": "rest sentence", "rest_rms_held_mm": "rest held mm",
     "cpu_s": "CPU s",
 }  # fmt: skip
 """Figures of the table and their headings."""
+
+
+ASKED = ("content", "part", "angle")
+"""Slots that the protocol asks for and no shape shows: they are told with the template."""
 
 
 def main() -> None:
@@ -73,7 +77,10 @@ def _one(folder: Path, output: Path, template: bool, console: Console) -> Score:
         if o.get("part_of") is None
     ]
     told: dict[str, Any] = {"id": folder.name, "objects": things, "hand": true["hand"]}
-    (source / "video.json").write_text(json.dumps(told | ({"template": true["template"]} if template else {})))
+    told["slots"] = {name: value for name, value in true["slots"].items() if name in ASKED}
+    (source / "video.json").write_text(
+        json.dumps(told | ({"template": true["template"]} if template else {"slots": {}}))
+    )
     start = time.process_time()
     try:
         report = process_video(source, output, ProcessSettings(samples=False))
@@ -104,6 +111,7 @@ def figures(scores: Sequence[Score]) -> dict[str, Any]:
         "contact": near(0),
         "release": near(1),
         "contact_point": float(np.mean([p <= CONTACT_PX for p in px])),
+        "rms_held_mm": _rms([s.held_mm for s in scores]),
         "rms_seen_mm": _rms([s.seen_mm for s in scores]),
         "rms_gap_mm": _rms([s.gap_mm for s in scores]),
         "relations": clear[0] / max(clear[1], 1),
@@ -112,6 +120,7 @@ def figures(scores: Sequence[Score]) -> dict[str, Any]:
         "routed": float(np.mean([s.routed for s in scores])),
         "rest_sentence": float(np.mean([s.exact for s in rest])) if rest else None,
         "rest_contact_point": float(np.mean([(s.contact_px or 0.0) <= CONTACT_PX for s in rest])) if rest else None,
+        "rest_rms_held_mm": _rms([s.held_mm for s in rest]),
         "rest_rms_seen_mm": _rms([s.seen_mm for s in rest]),
         "cpu_s": float(np.mean([s.cpu_s for s in scores])),
         "cpu_ms_per_frame": 1000 * sum(s.cpu_s for s in scores) / max(sum(s.frames for s in scores), 1),
