@@ -62,6 +62,9 @@ class RouteSettings:
 
 SETTINGS = RouteSettings()
 
+END_M = 0.1
+"""The hand's end: what is seen of it within so much of the tip."""
+
 
 @dataclass
 class Episode:
@@ -200,7 +203,7 @@ def _action(
         return hand_cloud(video, frame, change, hands, T)
 
     if label is None:
-        label = _touched(world, hand_at(segment.start + track.reference))
+        label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
     thing = world.things[label]
     motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template)
     if motion is None:
@@ -262,11 +265,12 @@ def _acted(world: _World, change: Change) -> tuple[int | None, float]:
     return (best, float(share)) if share > 0.1 and gone[best] > 25 else (None, 0.0)
 
 
-def _touched(world: _World, hand_m: F64) -> int:
-    """Label of the thing that the hand (N, 3) is nearest to."""
+def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
+    """Label of the thing that the end of the hand (N, 3), which is at ``tip_m`` (3,), is nearest to; the arm touches nothing."""
+    end = hand_m[np.linalg.norm(hand_m - tip_m, axis=1) < END_M]
 
     def away(box: OrientedBox) -> float:
-        return float(np.sort(distance_to_box(box, hand_m))[:CLOSE_POINTS].mean()) if len(hand_m) else np.inf
+        return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean()) if len(end) else np.inf
 
     return min(world.things, key=lambda label: away(world.things[label].box))
 

@@ -150,9 +150,10 @@ def process_video(
         assert scene is not None
         for segment, path in zip(segments, track_files, strict=True):
             before, after = (median_depth(video, frames) for frames in (segment.before, segment.after))
-            small = [image[::stride, ::stride] for image in (before, after)]
+            small = before[::stride, ::stride], after[::stride, ::stride]
             vacated = find_vacated(video, segment, small[0], stride)
-            track = follow(video, segment, find_change(*small, vacated), hands, scene.T_workspace_camera, stride)
+            change = find_change(small[0], small[1], vacated)
+            track = follow(video, segment, change, hands, scene.T_workspace_camera, stride)
             arrays = {name: getattr(track, name) for name in _ARRAYS} | {"reference": np.array(track.reference)}
             _save(path, arrays | {"before_m": before, "after_m": after, "vacated": vacated})
 
