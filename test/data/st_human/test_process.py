@@ -22,7 +22,7 @@ from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.scene import Thing, _named
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
-from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, register
+from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.process.words import Seen, fill
 from stvla_ros.data.st_human.samples import by_task
@@ -265,6 +265,20 @@ def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
     assert found is not None
     assert np.isfinite(found.xyz_m[[found.contact, found.release]]).all()
     assert moving - 3 <= found.contact <= moving
+
+
+def test_one_wrong_registration_is_no_standstill() -> None:
+    """A single frame that is registered 10 mm too low, while the hand closes."""
+    n, moving, arrived = 70, 40, 60
+    point = np.tile([0.5, 0.0, 0.05], (n, 1))
+    point[:25, 2] += np.linspace(0.2, 0.0, 25)
+    point[:, 0] += np.interp(np.arange(n), [moving - 2, arrived], [0.0, 0.2])
+    point[29] += [0.0, 0.01, -0.01]
+    left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
+    eye, zeros = np.tile(np.eye(4), (n, 1, 1)), np.zeros(n)
+    found = moments(Track(eye, zeros, point, point, left, missing, 50), point)
+    assert found is not None
+    assert moving - 3 <= found[0] <= moving
 
 
 def box_at(x: float, y: float, size_m: tuple[float, float, float], container: bool = False) -> OrientedBox:

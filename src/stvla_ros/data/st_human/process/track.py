@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
@@ -353,7 +354,8 @@ def _standstill(point_m: F64, until: int) -> int | None:
     if len(window) < 3:
         return None
     window = window[-45:]
-    low = window[point_m[window, 2] < point_m[window, 2].min() + LOW_M]
+    height = median_filter(point_m[window, 2], 5, mode="nearest")  # one wrong registration is no low point
+    low = window[height < height.min() + LOW_M]
     speed = np.full(len(point_m), np.inf)
     inside = np.arange(1, len(point_m) - 1)
     speed[inside] = np.linalg.norm(point_m[inside + 1] - point_m[inside - 1], axis=1)
