@@ -27,6 +27,7 @@ class Score:
         contact_px: By how much the first contact point is off; None: no action.
         seen_mm: (K,) errors of path points with a measurement.
         gap_mm: (K,) the same without.
+        held_mm: (K,) of those with one, from the true contact to the true release: the path that samples are made of.
         relations: True clear relations that were found, and all of them.
         spurious: Clear relations found that do not hold, and all found.
         exact: Whether the sentence is the true one.
@@ -42,6 +43,7 @@ class Score:
     contact_px: float | None = None
     seen_mm: F64 = field(default_factory=lambda: np.zeros(0))
     gap_mm: F64 = field(default_factory=lambda: np.zeros(0))
+    held_mm: F64 = field(default_factory=lambda: np.zeros(0))
     relations: tuple[int, int] = (0, 0)
     spurious: tuple[int, int] = (0, 0)
     exact: bool = False
@@ -67,16 +69,18 @@ def score(info: VideoInfo, routes: dict[str, str], truth: Path) -> Score:
         out.contact_px = float(
             np.hypot(*np.subtract(action.contact_points.initial.px, true["contact_points"]["initial"]["px"]))
         )
-    out.seen_mm, out.gap_mm = _path(action, read_arrays(truth / "truth.npz")["grip_m"])
+    held = true["contact_frame"], true["release_frame"]
+    out.seen_mm, out.gap_mm, out.held_mm = _path(action, read_arrays(truth / "truth.npz")["grip_m"], held)
     out.relations, out.spurious = _relations(info, action, true)
     out.exact, out.routed = action.sentence == true["sentence"], routes.get(action.id) != "audit"
     return out
 
 
-def _path(action: Action, grip_m: np.ndarray) -> tuple[F64, F64]:
+def _path(action: Action, grip_m: np.ndarray, held: tuple[int, int]) -> tuple[F64, F64, F64]:
     off = np.array([1000 * np.linalg.norm(np.subtract(w.xyz_m, grip_m[w.frame])) for w in action.trajectory])
     filled = np.array([w.source == "interpolated" for w in action.trajectory], bool)
-    return off[~filled], off[filled]
+    within = np.array([held[0] <= w.frame <= held[1] for w in action.trajectory], bool)
+    return off[~filled], off[filled], off[~filled & within]
 
 
 def _relations(info: VideoInfo, action: Action, true: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -16,17 +16,20 @@ from scipy.spatial.transform import Rotation
 from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
-from stvla_ros.data.st_human.process.folder import find_videos, open_video
-from stvla_ros.data.st_human.process.grasp import make_motion
+from stvla_ros.data.st_human.process.episode import _touched, _World
+from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos, open_video
+from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
+from stvla_ros.data.st_human.process.scene import Thing, _named
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
-from stvla_ros.data.st_human.process.track import Surface, Track, register
+from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
+from stvla_ros.data.st_human.process.words import Seen, fill
 from stvla_ros.data.st_human.samples import by_task
 from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import pose
-from stvla_ros.tabletop.relations import OrientedBox
+from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation
 
 TOLD = {
     "id": "clip", "task": 4, "template": "put_on",
@@ -262,3 +265,141 @@ def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
     assert found is not None
     assert np.isfinite(found.xyz_m[[found.contact, found.release]]).all()
     assert moving - 3 <= found.contact <= moving
+
+
+def test_one_wrong_registration_is_no_standstill() -> None:
+    """A single frame that is registered 10 mm too low, while the hand closes."""
+    n, moving, arrived = 70, 40, 60
+    point = np.tile([0.5, 0.0, 0.05], (n, 1))
+    point[:25, 2] += np.linspace(0.2, 0.0, 25)
+    point[:, 0] += np.interp(np.arange(n), [moving - 2, arrived], [0.0, 0.2])
+    point[29] += [0.0, 0.01, -0.01]
+    left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
+    eye, zeros = np.tile(np.eye(4), (n, 1, 1)), np.zeros(n)
+    found = moments(Track(eye, zeros, point, point, left, missing, 50), point)
+    assert found is not None
+    assert moving - 3 <= found[0] <= moving
+
+
+def box_at(x: float, y: float, size_m: tuple[float, float, float], container: bool = False) -> OrientedBox:
+    return OrientedBox(pose(np.eye(3), [x, y, size_m[2] / 2]), np.array(size_m), container)
+
+
+def standing(n: int, turn_deg: np.ndarray) -> Track:
+    """A hand that comes down on a place from 0.2 m above, stands, turns about up by these angles, and leaves."""
+    T = np.tile(np.eye(4), (n, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("z", turn_deg[:, None], degrees=True).as_matrix()
+    frames = np.arange(n)
+    T[:, 2, 3] = 0.2 * np.maximum(np.clip((20 - frames) / 15, 0.0, 1.0), np.clip((frames - (n - 20)) / 15, 0.0, 1.0))
+    T[:3] = np.nan  # the hand comes in: not registered yet
+    tip = np.array([0.0, 0.0, 0.05]) + np.stack([np.zeros(n), np.zeros(n), np.nan_to_num(T[:, 2, 3])], axis=1)
+    zeros = np.zeros(n)
+    return Track(T, np.full(n, 0.001), tip, np.tile([0.0, 0.5, -0.8], (n, 1)), zeros, zeros, n // 2)
+
+
+def test_a_touch_is_found_though_the_hand_is_unknown_at_first() -> None:
+    track, box = standing(60, np.zeros(60)), box_at(0.0, 0.0, (0.08, 0.08, 0.05))
+    found = make_motion(track, Segment(0, 59, (0,), (60,)), box, 30.0, False, template="press")
+    assert found is not None
+    assert abs(found.contact - 20) <= 2
+    assert abs(found.release - 40) <= 2
+    np.testing.assert_allclose(found.xyz_m[30], [0.0, 0.0, 0.05], atol=0.002)
+
+
+def test_a_turn_lasts_while_the_hand_turns() -> None:
+    turn = np.interp(np.arange(80), [30, 50], [0.0, 50.0])
+    box = box_at(0.0, 0.0, (0.06, 0.06, 0.04))
+    found = make_motion(standing(80, turn), Segment(0, 79, (0,), (80,)), box, 30.0, False, template="turn")
+    assert found is not None
+    assert abs(found.contact - 30) <= 1
+    assert abs(found.release - 50) <= 1
+    assert found.width_m[40] == pytest.approx(0.06)
+
+
+def test_the_touched_thing_is_at_the_hands_end_not_under_the_arm() -> None:
+    under, touched = (Thing(name, name, "can", "white", (), box_at(x, 0.0, (0.07, 0.07, 0.12)), k)
+                      for k, (name, x) in enumerate((("under", 0.0), ("touched", -0.3)), 1))  # fmt: skip
+    world = _World({1: under, 2: touched}, np.zeros((1, 1), np.int32))
+    arm = np.linspace([0.2, 0.0, 0.125], [-0.3, 0.0, 0.135], 200)
+    assert _touched(world, arm, np.array([-0.28, 0.0, 0.14])) == 2
+
+
+def test_fingers_take_a_thing_at_their_height() -> None:
+    box, tip = box_at(0.0, 0.0, (0.06, 0.06, 0.12)), np.array([0.0, 0.0, 0.1])
+    above = np.full((30, 3), [0.0, 0.03, 0.125])
+    beside = np.full((30, 3), [0.0, 0.04, 0.07])
+    assert grasp_point(box, tip, np.zeros((0, 3)))[2] == pytest.approx(0.095)
+    assert grasp_point(box, tip, above)[2] == pytest.approx(0.095)
+    assert grasp_point(box, tip, beside)[2] == pytest.approx(0.07)
+    np.testing.assert_allclose(grasp_point(box, tip, beside, pointed=True), [0.0, 0.03, 0.07])
+
+
+def test_what_comes_back_was_moved() -> None:
+    still = np.full((60, 80), 1.0, np.float32)
+    vacated = np.zeros(still.shape, bool)
+    assert not find_change(still, still, vacated).gone.any()
+    vacated[20:30, 40:50] = True
+    vacated[5, 5] = True  # noise
+    change = find_change(still, still, vacated)
+    assert change.gone.sum() == change.came.sum() == 100
+
+
+def test_things_of_one_colour_are_told_apart_by_their_usual_size() -> None:
+    white = np.array([0.9, 0.9, 0.9])
+    found = {1: (box_at(0.0, 0.0, (0.07, 0.07, 0.11)), white), 2: (box_at(0.3, 0.0, (0.16, 0.18, 0.02)), white)}
+    for names in (("white can", "white book"), ("white book", "white can")):
+        things = _named(found, Told(objects=tuple(ToldObject(name) for name in names)))
+        assert [things[1].name, things[2].name] == ["white can", "white book"]
+
+
+def test_a_hand_that_turns_over_is_followed() -> None:
+    """In the end little of what the reference shows is in view: the frames between tell the motion."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for half, middle in (((0.05, 0.03, 0.04), (0.0, 0.0, 0.0)), ((0.015, 0.02, 0.05), (0.04, 0.05, 0.03))):
+        points = rng.uniform(-1.0, 1.0, (3000, 3)) * half
+        side, sign = rng.integers(3, size=3000), rng.choice([-1.0, 1.0], 3000)
+        normal = np.zeros_like(points)
+        normal[np.arange(3000), side] = sign
+        points = np.where(normal != 0.0, normal * half, points)
+        parts.append((points + middle, normal))
+    cloud, normal = (np.concatenate(both) for both in zip(*parts, strict=True))
+    view = np.array([0.3, -0.6, 0.7])
+    angles = np.linspace(0.0, 120.0, 31)
+    turns = [Rotation.from_rotvec(np.radians(a) * np.array([0.8, 0.6, 0.0])).as_matrix() for a in angles]
+    clouds = [(cloud @ R.T)[(normal @ R.T) @ view > 0.05] for R in turns]
+    T, rms = _register_all(clouds, np.zeros((31, 3)), 0)
+    off = Rotation.from_matrix(T[-1, :3, :3] @ turns[-1].T).magnitude()
+    assert np.degrees(off) < 3.0
+    assert rms.max() < 0.003
+
+
+def seen_of(after: OrientedBox, relations_before: list, relations_after: list, given: dict) -> Seen:
+    before = {"a": box_at(0.0, 0.0, (0.05, 0.05, 0.05)), "b": box_at(0.2, 0.0, (0.05, 0.05, 0.05))}
+    return Seen(
+        "a", {"a": "lid", "b": "pot"}, before, before | {"a": after}, relations_before, relations_after,
+        np.zeros((2, 3)), 30.0, 0.0, [], given,
+    )  # fmt: skip
+
+
+def test_slots_that_people_gave_choose_the_form() -> None:
+    still = box_at(0.0, 0.0, (0.05, 0.05, 0.05))
+    assert fill("turn", seen_of(still, [], [], {})) == {"control": "a", "direction": "counter-clockwise"}
+    given = fill("turn", seen_of(still, [], [], {"angle": 60}))
+    assert given == {"control": "a", "direction": "counter-clockwise", "angle": 60}
+
+
+def test_a_thing_is_pushed_to_what_is_ahead_of_it() -> None:
+    near = [SpatialRelation("a", "near", ("b",), 2.0)]
+    ahead = fill("slide", seen_of(box_at(0.12, 0.0, (0.05, 0.05, 0.05)), [], near, {}))
+    beside = fill("slide", seen_of(box_at(0.1, 0.1, (0.05, 0.05, 0.05)), [], near, {}))
+    assert ahead == {"verb": "push", "object": "a", "target": "b"}
+    assert beside is not None
+    assert "target" not in beside
+
+
+def test_a_lid_opens_and_closes_what_it_is_on() -> None:
+    on, still = [SpatialRelation("a", "on", ("b",), 2.0)], box_at(0.0, 0.0, (0.05, 0.05, 0.05))
+    assert fill("set_state", seen_of(still, [], on, {})) == {"thing": "b", "state": "closed"}
+    assert fill("set_state", seen_of(still, on, [], {})) == {"thing": "b", "state": "open"}
+    assert fill("set_state", seen_of(still, [], [], {})) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -30,10 +31,11 @@ from stvla_ros.data.st_human.info import (
 )
 from stvla_ros.data.st_human.info_json import project
 from stvla_ros.data.st_human.process.folder import DEPTH, RGB, HumanVideo
-from stvla_ros.data.st_human.process.grasp import Motion, distance_to_box, make_motion, moved_box, settled
+from stvla_ros.data.st_human.process.grasp import CLOSE_POINTS, Motion, distance_to_box, make_motion, moved_box, settled
+from stvla_ros.data.st_human.process.hands import HandBackend
 from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, to_workspace
 from stvla_ros.data.st_human.process.segments import Segment
-from stvla_ros.data.st_human.process.track import Change, Track
+from stvla_ros.data.st_human.process.track import Change, Track, hand_cloud
 from stvla_ros.data.st_human.process.words import Seen, describe, things_of
 from stvla_ros.data.st_human.templates import TEMPLATES, Gripper, SlotValue, expected_after
 from stvla_ros.geometry.se3 import inverse, to_quaternion
@@ -59,6 +61,9 @@ class RouteSettings:
 
 
 SETTINGS = RouteSettings()
+
+END_M = 0.1
+"""The hand's end: what is seen of it within so much of the tip."""
 
 
 @dataclass
@@ -101,7 +106,7 @@ def make_info(
     segments: Sequence[Segment],
     tracks: Sequence[tuple[Track, Change]],
     template: str | None,
-    backend: str,
+    hands: HandBackend,
     made_from: str,
 ) -> tuple[VideoInfo, list[Episode]]:
     """``info.json`` of a video.
@@ -112,7 +117,7 @@ def make_info(
         segments: When a hand is in view.
         tracks: How it moves in each, and what changed (in all pixels).
         template: Of all actions; None: what people told, else the likeliest.
-        backend: Name of what found the hands.
+        hands: What found the hands.
         made_from: Hash of all that this depends on.
 
     Returns:
@@ -131,7 +136,7 @@ def make_info(
     for k, (segment, (track, change)) in enumerate(zip(segments, tracks, strict=True)):
         episode = Episode(f"a{k + 1}")
         said = template or (video.told.templates[k] if k < len(video.told.templates) else video.told.template)
-        action = _action(video, camera, T, world, names, segment, track, change, said, episode, actions)
+        action = _action(video, camera, T, world, names, segment, track, change, hands, said, episode, actions)
         if action is not None:
             actions.append(action)
         episodes.append(episode)
@@ -150,7 +155,7 @@ def make_info(
         camera,
         tuple(_object(thing, first_boxes[thing.id], 0 if scene is None else scene.frame, T) for thing in world.things.values()),
         tuple(actions),
-        Provenance("stvla human process", __version__, made_from, (backend,), told.people, told.consent),
+        Provenance("stvla human process", __version__, made_from, (hands.name,), told.people, told.consent),
         Environment(),
         None if actions else "no action was found",
     )  # fmt: skip
@@ -182,7 +187,7 @@ def _quaternion(R: F64) -> tuple[float, float, float, float]:
 
 def _action(
     video: HumanVideo, camera: InfoCamera, T: F64, world: _World, names: Mapping[str, str], segment: Segment, track: Track,
-    change: Change, template: str | None, episode: Episode, earlier: Sequence[Action],
+    change: Change, hands: HandBackend, template: str | None, episode: Episode, earlier: Sequence[Action],
 ) -> Action | None:  # fmt: skip
     """One action, and what it changes in the world; None if it cannot be told what was done."""
     if not world.things:
@@ -192,10 +197,15 @@ def _action(
     moved = label is not None
     if label is not None and share < SETTINGS.moved_share:
         episode.doubt(0.6, f"only {100 * share:.0f} % of the thing's old place is free afterwards")
+
+    @cache
+    def hand_at(frame: int) -> F64:
+        return hand_cloud(video, frame, change, hands, T)
+
     if label is None:
-        label = _touched(world, track)
+        label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
     thing = world.things[label]
-    motion = make_motion(track, segment, thing.box, video.fps, moved)
+    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template)
     if motion is None:
         episode.doubt(0.0, "the hand was lost at contact or release", (segment.start, segment.end))
         return None
@@ -255,14 +265,14 @@ def _acted(world: _World, change: Change) -> tuple[int | None, float]:
     return (best, float(share)) if share > 0.1 and gone[best] > 25 else (None, 0.0)
 
 
-def _touched(world: _World, track: Track) -> int:
-    """Label of the thing to which the hand's end comes nearest."""
-    known = track.tip_m[np.isfinite(track.tip_m[:, 0])]
-    nearest = {
-        label: float(distance_to_box(thing.box, known).min()) if len(known) else np.inf
-        for label, thing in world.things.items()
-    }
-    return min(nearest, key=nearest.__getitem__)
+def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
+    """Label of the thing that the end of the hand (N, 3), which is at ``tip_m`` (3,), is nearest to; the arm touches nothing."""
+    end = hand_m[np.linalg.norm(hand_m - tip_m, axis=1) < END_M]
+
+    def away(box: OrientedBox) -> float:
+        return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean()) if len(end) else np.inf
+
+    return min(world.things, key=lambda label: away(world.things[label].box))
 
 
 def _settle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,14 @@ from stvla_ros.types import F64, Bool
 SPAN_M = 0.10
 """What is narrower is grasped across its middle; wider things at a rim."""
 
-DEEP_M = 0.04
-"""The fingers reach this far below the top of what they grasp, or to its middle if that is higher."""
+DEEP_M = 0.025
+"""Fingers from above reach this far below the top of what they grasp, the length of a fingertip, or to its middle."""
+
+CLOSE_M, CLOSE_POINTS = 0.02, 12
+"""What is seen of the hand this close to a thing takes it, and the least number of its points that say how."""
+
+BESIDE_M = 0.012
+"""A hand whose close points are mostly lower below a thing's top takes it from the side, at their height."""
 
 OPEN_M, MARGIN_M = 0.08, 0.03
 """Widest opening of the gripper, and how much wider than the thing it is before the contact."""
@@ -28,6 +35,14 @@ SIGMA_M = (0.003, 0.003, 0.004)
 
 TOUCH_M = 0.025
 """A thing is touched if the hand's end comes this close to its box."""
+
+TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
+"""A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
+turn of the third on."""
+
+
+POINTED = ("slide", "press", "touch")
+"""Templates in which the tool point is a fingertip on the thing, not the middle between two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +72,25 @@ class Motion:
     T_moved: F64
 
 
-def grasp_point(box: OrientedBox, tip_m: F64) -> F64:
-    """(3,) where a hand with its end at ``tip_m`` (3,) takes a thing: the middle between the fingers.
+def grasp_point(box: OrientedBox, tip_m: F64, hand_m: F64, pointed: bool = False) -> F64:
+    """(3,) where a hand takes a thing: the middle between the fingers.
 
     In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide.
+
+    Args:
+        box: The thing's box.
+        tip_m: (3,) the hand's end.
+        hand_m: (N, 3) what is seen of the hand; may be empty.
+        pointed: A finger touches or pushes it: the place of its surface that the hand is nearest to.
     """
-    local = inverse(box.T_workspace_box) @ np.append(tip_m, 1.0)
+    to_box = inverse(box.T_workspace_box)
+    away = distance_to_box(box, hand_m)
     half = box.size_m / 2
+    if pointed:
+        nearest = hand_m[np.argsort(away)[:CLOSE_POINTS]].mean(axis=0) if len(hand_m) >= CLOSE_POINTS else tip_m
+        local = np.clip((to_box @ np.append(nearest, 1.0))[:3], -half, half)
+        return np.asarray((box.T_workspace_box @ np.append(local, 1.0))[:3])
+    local = to_box @ np.append(tip_m, 1.0)
     narrow = int(np.argmin(box.size_m[:2]))
     point = np.clip(local[:3], -half, half)
     if box.size_m[narrow] < SPAN_M:
@@ -72,7 +99,12 @@ def grasp_point(box: OrientedBox, tip_m: F64) -> F64:
         point[other] = (
             0.0 if box.size_m[other] < SPAN_M else np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
         )
-    point[2] = max(half[2] - DEEP_M, 0.0)
+    point[2] = half[2] - min(DEEP_M, half[2])
+    close = hand_m[away < CLOSE_M]
+    if len(close) >= CLOSE_POINTS:
+        height = float(np.mean(close @ to_box[2, :3] + to_box[2, 3]))
+        if height < half[2] - BESIDE_M:
+            point[2] = max(height, -half[2])
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
 
 
@@ -89,19 +121,40 @@ def carried(track: Track, at: int, point_m: F64) -> F64:
     return np.asarray(T[:, :3, :3] @ point_m + T[:, :3, 3])
 
 
-def make_motion(track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool) -> Motion | None:
-    """The motion of a gripper at a thing with this box at its old place; None if the hand was lost where it matters."""
+def make_motion(
+    track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool,
+    hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None,
+) -> Motion | None:  # fmt: skip
+    """The motion of a gripper at a thing; None if the hand was lost where it matters.
+
+    Args:
+        track: How the hand moves.
+        segment: When it is in view.
+        box: The thing's, at its old place.
+        fps: Frames per second.
+        moved: Whether the thing was moved.
+        hand_at: Gives (N, 3) what is seen of the hand in a frame of the video.
+        template: Says whether a finger points or the hand turns, if it is known.
+    """
     known = np.isfinite(track.T_ref[:, 0, 0])
     if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
         return None
-    end = carried(track, track.reference, track.tip_m[track.reference])
-    found = moments(track, end) if moved else _touch(track, end, box)
+    pointed = template in POINTED or (template is None and not moved)
+    if moved:
+        end = carried(track, track.reference, track.tip_m[track.reference])
+        found = moments(track, end)
+    else:
+        at = segment.start + track.reference
+        end = carried(track, track.reference, grasp_point(box, track.tip_m[track.reference], hand_at(at), pointed))
+        found = _turning(track, box) if template == "turn" else None
+        found = _touch(end, box) if found is None else found
     if found is None:
         return None
     contact, release = found
     if not known[contact] or not known[release]:
         return None
-    point = grasp_point(box, end[contact])
+    tip = carried(track, track.reference, track.tip_m[track.reference])[contact]
+    point = grasp_point(box, tip, hand_at(segment.start + contact), pointed)
     raw = carried(track, contact, point)
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
     if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
@@ -110,13 +163,35 @@ def make_motion(track: Track, segment: Segment, box: OrientedBox, fps: float, mo
     R = _rotations(track, contact, box)
     width = min(float(min(box.size_m[:2])), OPEN_M)
     widths = np.full(len(xyz), min(width + MARGIN_M, OPEN_M))
-    widths[contact : release + 1] = width if moved else 0.0
+    widths[contact : release + 1] = 0.0 if pointed else width
     return Motion(contact, release, xyz, sigma, seen, R, widths, moved, T_moved)
 
 
-def _touch(track: Track, end: F64, box: OrientedBox) -> tuple[int, int] | None:
+def _turning(track: Track, box: OrientedBox) -> tuple[int, int] | None:
+    """First and last index of a turn about up, during which the hand keeps the middle of a thing; None: no such turn."""
+    middle = carried(track, track.reference, box.center_m)
+    here = np.linalg.norm(middle - box.center_m, axis=1) < TURNING_M
+    first = last = track.reference
+    while first > 0 and here[first - 1]:
+        first -= 1
+    while last + 1 < len(here) and here[last + 1]:
+        last += 1
+    R = track.T_ref[first : last + 1, :3, :3]
+    turn = np.degrees(np.unwrap(np.arctan2(R[:, 1, 0], R[:, 0, 0])))
+    if len(turn) < 6:
+        return None
+    start, end = float(np.median(turn[:3])), float(np.median(turn[-3:]))
+    if abs(end - start) < TURNED_DEG:
+        return None
+    half = int(np.argmax(np.abs(turn - start) > abs(end - start) / 2))
+    before = np.flatnonzero(np.abs(turn[:half] - start) < TURN_DEG)
+    after = np.flatnonzero(np.abs(turn[half:] - end) < TURN_DEG)
+    return (first + int(before[-1]), first + half + int(after[0])) if len(before) and len(after) else None
+
+
+def _touch(end: F64, box: OrientedBox) -> tuple[int, int] | None:
     """First and last index at which the hand's end stands still at a thing that does not move."""
-    away = distance_to_box(box, np.where(np.isfinite(end), end, np.inf))
+    away = np.nan_to_num(distance_to_box(box, end), nan=np.inf)
     nearest = int(np.argmin(away))
     if away[nearest] > 2 * TOUCH_M:
         return None

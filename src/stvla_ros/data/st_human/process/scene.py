@@ -38,6 +38,19 @@ SLIVER_M, BOTTOM_M = 0.022, 0.015
 HOLLOW_M = 0.012
 """A container's middle is lower than its rim by more."""
 
+SIZES_M: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    "block": ((0.02, 0.1), (0.02, 0.12)), "board": ((0.004, 0.03), (0.12, 0.5)), "book": ((0.006, 0.05), (0.11, 0.32)),
+    "bottle": ((0.13, 0.35), (0.05, 0.11)), "bowl": ((0.035, 0.1), (0.1, 0.28)), "box": ((0.03, 0.3), (0.05, 0.35)),
+    "bin": ((0.06, 0.4), (0.1, 0.4)), "button": ((0.01, 0.05), (0.03, 0.12)), "can": ((0.06, 0.17), (0.05, 0.1)),
+    "cup": ((0.06, 0.14), (0.055, 0.1)), "dial": ((0.012, 0.05), (0.035, 0.1)), "fruit": ((0.03, 0.1), (0.04, 0.12)),
+    "lid": ((0.004, 0.06), (0.07, 0.3)), "mug": ((0.07, 0.12), (0.07, 0.13)), "plate": ((0.005, 0.035), (0.13, 0.3)),
+    "pot": ((0.05, 0.2), (0.12, 0.3)), "sponge": ((0.015, 0.05), (0.06, 0.14)),
+}  # fmt: skip
+"""Usual height and longer side of things that are called so: tells things of one colour apart."""
+
+SIZE_COST, SIZE_MOST = 0.4, 0.6
+"""Cost of a size that is e times the usual, beside colours' costs of 0 to about 1, and the most that a size costs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Thing:
@@ -229,7 +242,7 @@ def box_of(points: F64, hollow: bool = False, bottom_m: float = 0.0) -> Oriented
 
 
 def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int, Thing]:
-    """Things with names: those that are told, matched by colour; others by colour and size."""
+    """Things with names: those that are told, matched by colour and usual size; others by colour and size."""
     costs = {label: colour_costs(rgb) for label, (_, rgb) in found.items()}
     labels = list(found)
     known: dict[int, int] = {}
@@ -238,6 +251,8 @@ def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int
         cost = np.array([[0.5 if c is None else costs[label].get(c, 1.0) for c in colours] for label in labels])
         hollow = np.array([found[label][0].container for label in labels])
         cost += 0.3 * (hollow[:, None] != np.array(["container" in o.roles for o in told.objects]))
+        words = [o.category or o.name.split()[-1] for o in told.objects]
+        cost += np.array([[_size_cost(found[label][0].size_m, word) for word in words] for label in labels])
         known = {labels[i]: j for i, j in zip(*linear_sum_assignment(cost), strict=True)}
     out: dict[int, Thing] = {}
     taken: set[str] = {told.objects[j].name for j in known.values()}
@@ -257,6 +272,15 @@ def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int
         box = replace(box, container="container" in roles or box.container)
         out[label] = Thing(id_, name, category, colour, roles, box, label)
     return out
+
+
+def _size_cost(size_m: F64, word: str) -> float:
+    """How unusual a size (3,) is for a thing that is called so; 0 for an unknown word."""
+    if word not in SIZES_M:
+        return 0.0
+    off = [max(np.log(low / is_m), np.log(is_m / high), 0.0)
+           for (low, high), is_m in zip(SIZES_M[word], (size_m[2], max(size_m[:2])), strict=True)]  # fmt: skip
+    return min(SIZE_COST * float(sum(off)), SIZE_MOST)
 
 
 def _category(box: OrientedBox) -> str:

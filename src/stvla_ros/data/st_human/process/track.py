@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
@@ -41,13 +42,13 @@ NEIGHBOURS, SLIDE = 10, 0.1
 
 Without the second a cloud would slide where its planes do not hold it, e.g. along a single face."""
 
-GOOD_M = 0.006
-"""Root mean square of the pairs of a frame that is well registered."""
+GOOD_M, SURE_M = 0.006, 0.003
+"""Root mean square of the pairs of a frame that is well registered, and of one that needs no other reference."""
 
 MOVED = 0.06
 """Share of a thing's old place that is free when it has begun to move."""
 
-STILL_M = 0.0025
+STILL_M = 0.0015
 """A hand that stays within this stands still."""
 
 LOW_M = 0.006
@@ -55,6 +56,15 @@ LOW_M = 0.006
 
 LEAST_CHANGE_PX = 12
 """Smaller changes are noise."""
+
+BEHIND_M = 0.012
+"""A pixel is free of what was there when it shows something so much farther away."""
+
+VACATED = 4
+"""Frames for which the place of a thing is free that was taken and brought back: fewer are noise at its outline."""
+
+REACHING = 0.6
+"""A hand that touches something shows at least this share of the most that is seen of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +74,8 @@ class Change:
     Attributes:
         before_m: (h, w) depth.
         after_m: (h, w) depth.
-        gone: (h, w) where something was.
-        came: (h, w) where something is now.
+        gone: (h, w) where something was that is or was away: a sponge that lies at its old place again counts.
+        came: (h, w) where something is now that was not there before, or not all the time.
     """
 
     before_m: F32
@@ -97,9 +107,15 @@ class Track:
     reference: int
 
 
-def find_change(before_m: F32, after_m: F32) -> Change:
-    """What differs between two hand-free depth images, (H, W) each."""
-    return Change(before_m, after_m, _large(in_front(before_m, after_m)), _large(in_front(after_m, before_m)))
+def find_change(before_m: F32, after_m: F32, vacated: Bool | None = None) -> Change:
+    """What differs between two hand-free depth images, (H, W) each, and what was ``vacated`` (H, W) between them."""
+    gone, came = _large(in_front(before_m, after_m)), _large(in_front(after_m, before_m))
+    if vacated is not None:
+        back = _large(
+            cv2.morphologyEx((vacated & ~gone).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        )
+        gone, came = gone | back, came | back
+    return Change(before_m, after_m, gone, came)
 
 
 def _large(mask: Bool) -> Bool:
@@ -107,6 +123,20 @@ def _large(mask: Bool) -> Bool:
     keep = stats[:, cv2.CC_STAT_AREA] >= LEAST_CHANGE_PX
     keep[0] = False
     return np.asarray(keep[labels]) if count > 1 else np.zeros(mask.shape, bool)
+
+
+def find_vacated(video: HumanVideo, segment: Segment, before_m: F32, stride: int) -> Bool:
+    """(h, w) where something stood before a segment and was away for a while, in every ``stride``-th pixel."""
+    free = np.zeros(before_m.shape, np.int32)
+    for frame in range(segment.start, segment.end + 1):
+        with np.errstate(invalid="ignore"):
+            free += video.depth_m(frame)[::stride, ::stride] - before_m > _behind(before_m)
+    return np.asarray(free >= VACATED)
+
+
+def _behind(depth_m: F32) -> F32:
+    """How much farther away is not noise: grows with the square of the distance beyond 1 m."""
+    return np.asarray(BEHIND_M * np.maximum(np.float32(1.0), depth_m**2), np.float32)
 
 
 def follow(
@@ -117,23 +147,38 @@ def follow(
     n = segment.end - segment.start + 1
     clouds: list[F64] = []
     tip, axis = np.full((n, 3), np.nan), np.full((n, 3), np.nan)
-    left, missing = np.zeros(n), np.zeros(n)
+    left, missing, area = np.zeros(n), np.zeros(n), np.zeros(n)
     for i in range(n):
         depth = video.depth_m(segment.start + i)[::stride, ::stride]
         with np.errstate(invalid="ignore"):
-            left[i] = _share(depth - change.before_m > 0.012, change.gone & np.isfinite(depth))
-            missing[i] = _share(depth - change.after_m > 0.012, change.came & np.isfinite(depth))
+            left[i] = _share(depth - change.before_m > _behind(change.before_m), change.gone & np.isfinite(depth))
+            missing[i] = _share(depth - change.after_m > _behind(change.after_m), change.came & np.isfinite(depth))
         hand = hands.find(None, depth, floor)
         cloud = np.zeros((0, 3))
         if hand is not None:
-            inner = cv2.erode(hand.mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-            points = backproject(video, depth, stride).reshape(*depth.shape, 3)
-            at = np.argwhere(inner & np.isfinite(depth))
+            area[i] = np.count_nonzero(hand.mask)
+            points, at = _inner(video, depth, hand.mask, stride)
             cloud, tip[i], axis[i] = _end(points, at, hand.tip_px, hand.enters_px, T_workspace_camera)
         clouds.append(cloud)
-    reference = _reference(left, missing, tip, clouds)
-    T, rms = _register_all(clouds, reference)
+    reference = _reference(left, missing, tip, area, clouds)
+    T, rms = _register_all(clouds, tip, reference)
     return Track(T, rms, tip, axis, left, missing, reference)
+
+
+def hand_cloud(video: HumanVideo, frame: int, change: Change, hands: HandBackend, T_workspace_camera: F64) -> F64:
+    """(N, 3) what is seen of the hand in a frame, in the workspace; ``change`` is that of all pixels."""
+    depth = video.depth_m(frame)
+    hand = hands.find(None, depth, np.fmin(change.before_m, change.after_m))
+    if hand is None:
+        return np.zeros((0, 3))
+    points, at = _inner(video, depth, hand.mask, 1)
+    return to_workspace(T_workspace_camera, points[at[:, 0], at[:, 1]])
+
+
+def _inner(video: HumanVideo, depth: F32, mask: Bool, stride: int) -> tuple[F32, np.ndarray]:
+    """(h, w, 3) points of the camera's frame, and (K, 2) the rows and columns of a mask without its outline."""
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    return backproject(video, depth, stride).reshape(*depth.shape, 3), np.argwhere(inner & np.isfinite(depth))
 
 
 def _share(mask: Bool, of: Bool) -> float:
@@ -160,8 +205,8 @@ def _end(
     return cloud, tip, direction / max(float(np.linalg.norm(direction)), 1e-9)
 
 
-def _reference(left: F64, missing: F64, tip: F64, clouds: list[F64]) -> int:
-    """A frame in which the thing is held and well seen; without motion, the one with the hand's end lowest."""
+def _reference(left: F64, missing: F64, tip: F64, area: F64, clouds: list[F64]) -> int:
+    """A frame in which the thing is held and well seen; if nothing was moved, the one where the hand stands stillest."""
     enough = np.array([len(cloud) >= LEAST_POINTS for cloud in clouds])
     held = (left > 0.5) & (missing > 0.5) & enough
     if held.any():
@@ -169,35 +214,56 @@ def _reference(left: F64, missing: F64, tip: F64, clouds: list[F64]) -> int:
     moving = (left > MOVED) & enough
     if moving.any():
         return int(np.flatnonzero(moving)[0])
-    height = np.where(enough & np.isfinite(tip[:, 2]), tip[:, 2], np.inf)
-    return int(np.argmin(height))
+    speed = np.full(len(tip), np.inf)
+    speed[2:-2] = np.linalg.norm(tip[4:] - tip[:-4], axis=1)
+    reaches = enough & (area >= REACHING * area.max(initial=0.0)) & np.isfinite(speed)
+    return int(np.argmin(np.where(reaches, speed, np.inf))) if reaches.any() else int(np.argmax(area * enough))
 
 
-def _register_all(clouds: list[F64], reference: int) -> tuple[F64, F64]:
-    """Motion from the reference to each frame, and the root mean square of the pairs."""
+def _register_all(clouds: list[F64], tip: F64, reference: int) -> tuple[F64, F64]:
+    """Motion from the reference to each frame, and the root mean square of the pairs.
+
+    Where the hand turns so far, or opens, that a frame fits the reference badly, the frame next to it is the reference
+    from there on if it fits better: errors add up only from one such change to the next.
+    """
     n = len(clouds)
     T, rms = np.full((n, 4, 4), np.nan), np.full(n, np.nan)
     if len(clouds[reference]) < LEAST_POINTS:
         return T, rms
-    target = Surface.of(clouds[reference])
+    first = Surface.of(clouds[reference])
     T[reference], rms[reference] = np.eye(4), 0.0
     for step in (1, -1):
-        last, speed = np.eye(4), np.zeros(3)
-        i = reference + step
-        while 0 <= i < n:
-            if len(clouds[i]) >= LEAST_POINTS:
-                guess = last.copy()
-                guess[:3, 3] += speed
-                source = clouds[i][:: max(len(clouds[i]) // POINTS, 1)]
-                found, rms[i] = register(source, target, inverse(guess))
-                if rms[i] < 2 * GOOD_M:
-                    T[i] = inverse(found)
-                    speed = np.clip(T[i][:3, 3] - last[:3, 3], -0.06, 0.06)
-                    last = T[i]
-                else:
-                    last = guess
-            i += step
+        target, T_target = first, np.eye(4)
+        last, speed, before = np.eye(4), np.zeros(3), reference
+        for i in range(reference + step, n if step > 0 else -1, step):
+            if len(clouds[i]) < LEAST_POINTS:
+                continue
+            guess = last.copy()
+            guess[:3, 3] += speed
+            source = clouds[i][:: max(len(clouds[i]) // POINTS, 1)]
+            T_i, rms[i] = _onto(source, target, T_target, guess)
+            if rms[i] > 2 * GOOD_M and np.isfinite(tip[[i, before]]).all():  # lost: where its end has gone
+                guess = T[before].copy()
+                guess[:3, 3] += tip[i] - tip[before]
+                T_i, rms[i] = _onto(source, target, T_target, guess)
+            if rms[i] > SURE_M and before != reference:
+                nearer = Surface.of(clouds[before])
+                other, off = _onto(source, nearer, T[before], guess)
+                if off < 0.7 * rms[i]:
+                    T_i, rms[i], target, T_target = other, off, nearer, T[before]
+            if rms[i] < 2 * GOOD_M:
+                T[i], before = T_i, i
+                speed = np.clip(T_i[:3, 3] - last[:3, 3], -0.06, 0.06)
+                last = T_i
+            else:
+                last, speed = T[before], np.zeros(3)
     return T, rms
+
+
+def _onto(source: F64, target: Surface, T_target: F64, guess: F64) -> tuple[F64, float]:
+    """A frame's motion from the reference, by a surface whose own motion is ``T_target``, from a guess of it."""
+    found, rms = register(source, target, T_target @ inverse(guess))
+    return np.asarray(inverse(found) @ T_target), rms
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,12 +354,14 @@ def _standstill(point_m: F64, until: int) -> int | None:
     if len(window) < 3:
         return None
     window = window[-45:]
-    low = window[point_m[window, 2] < point_m[window, 2].min() + LOW_M]
+    height = median_filter(point_m[window, 2], 5, mode="nearest")  # one wrong registration is no low point
+    low = window[height < height.min() + LOW_M]
     speed = np.full(len(point_m), np.inf)
     inside = np.arange(1, len(point_m) - 1)
     speed[inside] = np.linalg.norm(point_m[inside + 1] - point_m[inside - 1], axis=1)
     speed[~np.isfinite(speed)] = np.inf
-    slowest = int(low[np.argmin(speed[low])])
+    slow = low[speed[low] <= 2.0 * speed[low].min() + STILL_M]
+    slowest = int(slow[-1] if len(slow) else low[-1])  # a hand that pushes also stands before it comes to the thing
     still = np.linalg.norm(point_m - point_m[slowest], axis=1) < STILL_M
     span = next(((a, b) for a, b in runs(np.asarray(still)) if a <= slowest < b), (slowest, slowest + 1))
     return min(span[1] - 1, until + 1)

@@ -28,7 +28,7 @@ from stvla_ros.data.st_human.process.hands import BACKENDS
 from stvla_ros.data.st_human.process.scene import Scene, find_table, find_things
 from stvla_ros.data.st_human.process.segments import Segment, find_segments, hand_in_view, median_depth
 from stvla_ros.data.st_human.process.supervision import Frames, make_samples
-from stvla_ros.data.st_human.process.track import Change, Track, find_change, follow
+from stvla_ros.data.st_human.process.track import Change, Track, find_change, find_vacated, follow
 from stvla_ros.data.st_human.samples_json import write_samples
 from stvla_ros.files import digest, read_arrays, read_json, written
 
@@ -150,10 +150,12 @@ def process_video(
         assert scene is not None
         for segment, path in zip(segments, track_files, strict=True):
             before, after = (median_depth(video, frames) for frames in (segment.before, segment.after))
-            change = find_change(*(image[::stride, ::stride] for image in (before, after)))
+            small = before[::stride, ::stride], after[::stride, ::stride]
+            vacated = find_vacated(video, segment, small[0], stride)
+            change = find_change(small[0], small[1], vacated)
             track = follow(video, segment, change, hands, scene.T_workspace_camera, stride)
             arrays = {name: getattr(track, name) for name in _ARRAYS} | {"reference": np.array(track.reference)}
-            _save(path, arrays | {"before_m": before, "after_m": after})
+            _save(path, arrays | {"before_m": before, "after_m": after, "vacated": vacated})
 
     if segments:
         made = stages.run("follow", [made], track_files, follow_hands)
@@ -162,7 +164,7 @@ def process_video(
 
     def assemble() -> None:
         tracks = [_load(path) for path in track_files]
-        info, episodes = make_info(video, scene, segments, tracks, settings.template, hands.name, made)
+        info, episodes = make_info(video, scene, segments, tracks, settings.template, hands, made)
         info = replace(info, video=replace(info.video, rgb=RGB, depth=DEPTH))
         write_info(info_file, info)
         _write_quality(quality_file, episodes, report.notes)
@@ -214,7 +216,9 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
 def _load(path: Path) -> tuple[Track, Change]:
     arrays = read_arrays(path, VideoError)
     track = Track(**{name: arrays[name] for name in _ARRAYS}, reference=int(arrays["reference"]))
-    return track, find_change(arrays["before_m"], arrays["after_m"])
+    h, w = arrays["before_m"].shape
+    vacated = cv2.resize(arrays["vacated"].astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
+    return track, find_change(arrays["before_m"], arrays["after_m"], vacated)
 
 
 def _write_quality(path: Path, episodes: list[Episode], notes: list[str]) -> None:

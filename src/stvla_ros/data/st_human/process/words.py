@@ -14,8 +14,8 @@ from stvla_ros.types import F64
 OLD_PLACE_M = 0.04
 """A thing that is put this close to a place is put at it."""
 
-BESIDE_M = 0.06
-"""A thing that is pushed this close to another is pushed to it."""
+AHEAD = 0.94
+"""A thing that is pushed to another moves towards it: cosine between both directions, about 20 degrees."""
 
 TURNED_DEG = 12.0
 """A smaller turn says nothing about its direction."""
@@ -106,9 +106,9 @@ def likely(seen: Seen) -> str:
 
 
 def fill(template: str, seen: Seen) -> dict[str, SlotValue] | None:
-    """The slots of the first form of a template that can all be filled; None if none can."""
+    """The slots of a template's first form that can all be filled, those with what people gave first; None if none can."""
     given = {name: _id_of(value, seen.names) for name, value in seen.given.items()}
-    for form in TEMPLATES[template].forms:
+    for form in sorted(TEMPLATES[template].forms, key=lambda form: -len(form.names & set(given))):
         if any(name in given and given[name] != value for name, value in form.implied.items()):
             continue
         slots: dict[str, SlotValue | None] = {
@@ -131,10 +131,19 @@ def _implied(template: str, name: str, value: SlotValue, seen: Seen) -> bool:
         return _references(seen) is not None and _reference(seen) is None
     if template == "relocate":
         return _other(seen) is not None
+    if template == "set_state":  # a lid: what it is on afterwards is closed
+        return value == ("closed" if seen.partner("on", "in") else "open" if _covered(seen) else None)
     return False
 
 
+def _covered(seen: Seen) -> str | None:
+    """What the thing, as a lid, is on afterwards, or was on before."""
+    return seen.partner("on", "in") or seen.partner("on", "in", before=True)
+
+
 def _slot(template: str, name: str, seen: Seen) -> SlotValue | None:
+    if template == "set_state":
+        return _covered(seen) or seen.acted
     if name in _ACTED:
         return seen.acted
     if name in ("container", "bin"):
@@ -207,7 +216,11 @@ def _turned(seen: Seen) -> str | None:
 
 def _target(template: str, seen: Seen) -> str | None:
     if template == "slide":
-        return seen.partner("near", "touching")
+        other = seen.partner("near", "touching")
+        if other is None:
+            return None
+        way, towards = seen.moved_m[:2], (seen.before[other].center_m - seen.before[seen.acted].center_m)[:2]
+        return other if way @ towards > AHEAD * np.linalg.norm(way) * np.linalg.norm(towards) else None
     start = seen.held_m[0]
     farthest = seen.held_m[int(np.argmax(np.hypot(*(seen.held_m - start).T[:2])))]
     return seen.nearest(farthest if template == "pour" else seen.held_m.mean(axis=0))
