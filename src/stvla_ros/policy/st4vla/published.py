@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import yaml
 from torch import Tensor
@@ -29,6 +27,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.files import check_file, read_json, said
 from stvla_ros.policy.checkpoint.policy_file import check_weights
 from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
+from stvla_ros.policy.st4vla.actions import INSTRUCTION, ActionStatistics, statistics_from
 from stvla_ros.policy.st4vla.config import ActionExpertConfig
 from stvla_ros.policy.st4vla.expert import ActionExpert
 from stvla_ros.weights import check_finite
@@ -43,44 +42,6 @@ HEADS = {"DiT-S": 4, "DiT-B": 12, "DiT-L": 16}
 BRIDGE_HEADS = 8
 SINGLE_QUERY_BATCH = "layer_qformer.query_tokens"
 """May have a leading dimension of 1."""
-
-INSTRUCTION = "{instruction}"
-STATISTICS = ("q01", "q99", "min", "max", "mean", "std")
-
-
-@dataclass(frozen=True, eq=False)
-class ActionStatistics:
-    """Of the actions of one embodiment; arrays are (D,) float64.
-
-    Attributes:
-        mask: False where actions are not normalised (the gripper).
-        q01: 1st percentile.
-        q99: 99th percentile.
-        min: Smallest value.
-        max: Largest value.
-        mean: Mean.
-        std: Standard deviation.
-    """
-
-    mask: npt.NDArray[np.bool_]
-    q01: npt.NDArray[np.float64]
-    q99: npt.NDArray[np.float64]
-    min: npt.NDArray[np.float64]
-    max: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    std: npt.NDArray[np.float64]
-
-    def raw(self, normalised: npt.ArrayLike, quantiles: bool = True) -> npt.NDArray[np.float64]:
-        """Actions (..., D) in their own units, from actions that are normalised to -1..1, and clipped to that.
-
-        Args:
-            normalised: (..., D).
-            quantiles: By ``q01`` and ``q99`` (OXE); otherwise by ``min`` and ``max`` (LIBERO, simulation).
-        """
-        given = np.asarray(normalised, np.float64)
-        low, high = (self.q01, self.q99) if quantiles else (self.min, self.max)
-        scaled = low + (np.clip(given, -1.0, 1.0) + 1) / 2 * (high - low)
-        return np.where(self.mask, scaled, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,28 +144,7 @@ def read_statistics(path: Path, action_dim: int) -> dict[str, ActionStatistics]:
     content = read_json(path)
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{path}: wanted statistics by embodiment, found none.")
-    return {str(name): _statistics(entry, action_dim, f"{path}: {name}") for name, entry in content.items()}
-
-
-def _statistics(entry: Any, size: int, where: str) -> ActionStatistics:
-    try:
-        action = entry["action"]
-        arrays = {name: np.array(action[name], np.float64) for name in STATISTICS}
-        mask = np.array(action["mask"])
-    except (LookupError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: wanted 'action' with mask, {', '.join(STATISTICS)} ({said(error)}).") from error
-    shapes = {name: array.shape for name, array in [*arrays.items(), ("mask", mask)]}
-    odd = [name for name, shape in shapes.items() if shape != (size,)]
-    if odd or mask.dtype != bool:
-        name = odd[0] if odd else "mask"
-        raise ConfigError(
-            f"{where}: '{name}' is {shapes[name]} of {mask.dtype if name == 'mask' else 'numbers'}, wanted ({size},)."
-        )
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ConfigError(f"{where}: a statistic is not finite.")
-    if (arrays["q01"] > arrays["q99"]).any() or (arrays["min"] > arrays["max"]).any():
-        raise ConfigError(f"{where}: a lower bound is above its upper bound.")
-    return ActionStatistics(mask=mask, **arrays)
+    return {str(name): statistics_from(entry, action_dim, f"{path}: {name}") for name, entry in content.items()}
 
 
 def _parts(found: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
