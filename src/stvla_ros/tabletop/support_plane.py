@@ -32,7 +32,10 @@ class SupportPlane:
     def height(self, points_m: npt.NDArray[np.floating]) -> F32:
         """Height above the table of points (3, ...), m; NaN stays NaN."""
         x, y, z = np.asarray(points_m, dtype=np.float32)
-        return np.asarray(z - (np.float32(self.a) * x + np.float32(self.b) * y + np.float32(self.c)), dtype=np.float32)
+        height = np.asarray(np.float32(self.a) * x)
+        height += np.float32(self.b) * y
+        height += np.float32(self.c)
+        return np.subtract(z, height, out=height)  # in place: memory for images of a frame costs more than the sums
 
     @property
     def gradient(self) -> F32:
@@ -70,16 +73,17 @@ def fit_support_plane(points_m: F32, exclude: Bool | None = None, budget: int = 
     i = int(np.argmax(np.convolve(counts, [1, 1, 1], "same")))
     plane = np.array([0.0, 0.0, (edges[i] + edges[i + 1]) / 2])
     A = np.column_stack([flat[0], flat[1], np.ones(flat.shape[1])])
-    sigma = 0.006
+    sigma, before = 0.006, np.zeros(0, dtype=np.intp)
     for _ in range(5):
         residual = flat[2] - A @ plane
         inside = np.flatnonzero(np.abs(residual) < max(3 * sigma, 0.003))
-        if len(inside) < 100:
+        if len(inside) < 100 or np.array_equal(inside, before):  # the same points give the same plane
             break
+        before = inside
         X, y = A.take(inside, axis=0), flat[2].take(inside)
         plane = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]  # normal equations take a tenth of the time
-        off = np.sort(np.abs(y - X @ plane))
-        sigma = 1.4826 * float(off[(len(off) - 1) // 2] + off[len(off) // 2]) / 2
+        middle = [(len(inside) - 1) // 2, len(inside) // 2]
+        sigma = 1.4826 * float(np.partition(np.abs(y - X @ plane), middle)[middle].sum()) / 2
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
         return SupportPlane()
     return SupportPlane(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
