@@ -35,7 +35,8 @@ class SupportPlane:
         height = np.asarray(np.float32(self.a) * x)
         height += np.float32(self.b) * y
         height += np.float32(self.c)
-        return np.subtract(z, height, out=height)  # in place: memory for images of a frame costs more than the sums
+        np.subtract(z, height, out=height)  # in place: memory for images of a frame costs more than the sums
+        return height
 
     @property
     def gradient(self) -> F32:
