@@ -342,7 +342,7 @@ class Observation:
         robot: Arm state at about the frame's stamp.
         history: The last :data:`HISTORY` executed keyposes, oldest first; shorter at the start of a task, and of a step of
             a long task that begins with an empty hand.
-        instruction: The operator's words.
+        instruction: The task in words, or its step: :attr:`TracePlan.words`.
     """
 
     guidance: Guidance

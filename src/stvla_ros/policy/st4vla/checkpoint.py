@@ -125,7 +125,7 @@ def read(folder: Path) -> St4VlaCheckpoint:
     file = folder / CONFIG
     content = read_json(file, wanted="the configuration of an ST4VLA checkpoint")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ConfigError(f"{file}: wanted format '{FORMAT}', found no such checkpoint: `stvla train` makes one.")
+        raise ConfigError(f"{file}: wanted format '{FORMAT}', found no such checkpoint.")
     try:
         expert = ActionExpertConfig(**content["expert"])
         statistics = statistics_from(content["statistics"], expert.action_dim, str(file))
