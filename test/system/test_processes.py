@@ -1,5 +1,6 @@
 """The tests' own skeleton: domains that nobody else is in, processes that end with their run, logs of failures."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 from rclpy.node import Node
 from system.brain_harness import wait
 from system.processes import RUNS_KEPT, inhabited, keep_newest, own_domain
+
+from stvla_ros.ros import middleware
+from stvla_ros.ros.client import client_node
 
 TESTS = Path(__file__).parents[1]
 
@@ -52,6 +56,24 @@ def test_a_domain_with_somebody_in_it_is_not_taken(ros, domain, monkeypatch) -> 
     monkeypatch.setattr("system.processes.LOCK_PORT", 50_000)  # where nobody holds a lock
     with own_domain() as taken:
         assert taken == free
+
+
+def test_a_participant_has_no_listener_when_it_is_destroyed(domain, monkeypatch) -> None:
+    """Else a process that is discovered at that moment stops this one for ever, with Python's lock."""
+    found, destroy = [], Node.destroy_node
+
+    def look(node: Node) -> None:
+        listener_of = middleware._library("libfastrtps.so.2")[
+            "_ZNK8eprosima7fastdds3dds17DomainParticipant12get_listenerEv"
+        ]
+        listener_of.argtypes, listener_of.restype = [ctypes.c_void_p], ctypes.c_void_p
+        found.append(listener_of(middleware._participant(node)))
+        destroy(node)
+
+    monkeypatch.setattr(middleware.Node, "destroy_node", look)
+    with client_node() as node:
+        assert middleware._participant(node)
+    assert found == [None]
 
 
 def test_a_node_ends_with_the_run_that_started_it(domain) -> None:

@@ -3,10 +3,11 @@ nothing behind."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import rclpy
 from rclpy.action import ActionClient, ActionServer
@@ -22,6 +23,9 @@ LOCK_PORT = 32768
 
 MAX_DOMAIN = 101
 """Fast DDS's ports of higher domains overlap with those that Linux gives to outgoing connections."""
+
+END_DISCOVERY_S = 5
+"""What a node hears about other processes at its end takes less."""
 
 
 @contextmanager
@@ -74,7 +78,55 @@ def destroy_node(node: Node) -> None:
     """
     for action in [w for w in node.waitables if isinstance(w, ActionServer | ActionClient)]:
         action.destroy()
+    _end_discovery(node)
     Node.destroy_node(node)
+
+
+def _end_discovery(node: Node) -> None:
+    """Take the listener away from a node's participant, with a time limit.
+
+    Whoever destroys a participant does the same without a limit. If another process is being discovered at that moment,
+    Fast DDS then waits in a way that keeps the discovery from finishing, for ever and with Python's lock: its deadline,
+    the end of time, overflows (https://github.com/eProsima/Fast-DDS/issues/6513).
+    """
+    participant, dds = _participant(node), _library("libfastrtps.so.2")
+    set_listener = getattr(dds, _SET_LISTENER, None)
+    if participant is not None and set_listener is not None:
+        set_listener.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long]
+        with node.handle:
+            set_listener(participant, None, END_DISCOVERY_S)
+
+
+def _participant(node: Node) -> int | None:
+    """Address of a node's Fast DDS ``DomainParticipant``; None with another middleware."""
+    rmw_node_of = getattr(_library("librcl.so"), "rcl_node_get_rmw_handle", None)
+    participant_of = getattr(_library("librmw_fastrtps_cpp.so"), _GET_PARTICIPANT, None)
+    if rmw_node_of is None or participant_of is None:
+        return None
+    for function in (rmw_node_of, participant_of):
+        function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_void_p
+    with node.handle:
+        return participant_of(rmw_node_of(node.handle.pointer))
+
+
+_GET_PARTICIPANT = "_ZN16rmw_fastrtps_cpp22get_domain_participantEP10rmw_node_s"
+"""``rmw_fastrtps_cpp::get_domain_participant(rmw_node_t *)``"""
+
+_SET_LISTENER = (
+    "_ZN8eprosima7fastdds3dds17DomainParticipant12set_listenerEPNS1_25DomainParticipantListenerE"
+    "NSt6chrono8durationIlSt5ratioILl1ELl1EEEE"
+)
+"""``DomainParticipant::set_listener(DomainParticipantListener*, std::chrono::seconds)``"""
+
+
+def _library(name: str) -> ctypes.CDLL | None:
+    """A library that this process has loaded; None if it has not."""
+    with suppress(OSError), open("/proc/self/maps") as maps:
+        for line in maps:
+            path = line.rstrip().rpartition(" ")[2]
+            if path.rpartition("/")[2].startswith(name):
+                return ctypes.CDLL(path)
+    return None
 
 
 @contextmanager
