@@ -24,6 +24,7 @@ from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import backed_off, is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
+from stvla_ros.motion import press
 from stvla_ros.motion.collision import Keys, VoxelConfig, in_box, on_robot
 from stvla_ros.motion.held import held_box, with_hidden_part
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
@@ -52,6 +53,9 @@ class ExecutorConfig:
     z_max_m: float = param(0.9, "workspace: largest z of the tool [m]", ge=-0.5, le=1.2)
     approach_m: float = param(0.1, "length of the straight way into contact [m]", ge=0.02, le=0.3)
     retreat_m: float = param(0.08, "length of the straight way out of contact [m]", ge=0.0, le=0.3)
+    press_m: float = param(
+        0.006, "a closed hand presses at most this far behind the surface that the camera sees [m]", ge=0.0, le=0.05
+    )
     empty_width_m: float = param(0.004, "a closed gripper narrower than this holds nothing [m]", ge=0.0, le=0.03)
     symmetric_gripper: bool = param(True, "an empty hand may be rotated by half a turn about its axis")
     reach_tolerance_m: float = param(
@@ -302,6 +306,8 @@ class PlannedExecutor:
             self._check_age(frame, state)
             self._look_at_gripper(state)
             self._look_below_held(frame, state)
+            if keypose.may_collide and not keypose.gripper_open and not self._open and self._held is None:
+                keypose = press.limited(keypose, frame, state, self._config.press_m)
             self._scene.observe(frame, state, self._held)
             paths = self._plan(keypose, state, ends_m, cancel)
             known = self._scene.cells
