@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     verbs = parser.add_subparsers(
-        dest="verb", metavar="process|check|tables|plan|synthesise", required=True, parser_class=_VerbParser
+        dest="verb", metavar="process|check|tables|samples|plan|synthesise", required=True, parser_class=_VerbParser
     )
     process = verbs.add_parser("process", help="find hands, actions, paths and relations in RGB-D videos; resumes")
     option = process.add_argument
@@ -68,6 +68,10 @@ def add_arguments(parser: Parser) -> None:
     tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
     tables.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables.add_argument("output", type=Path, metavar="OUT", help="a new folder")
+    samples = verbs.add_parser("samples", help="write all annotated videos below a folder as one file of samples")
+    samples.add_argument("folder", type=Path, metavar="FOLDER", help="what `stvla annotate --export` wrote")
+    samples.add_argument("--videos", type=Path, required=True, metavar="DIR", help="their images: results of process")
+    samples.add_argument("--output", type=folder, required=True, metavar="DIR", help="samples.json and images")
     plan = verbs.add_parser("plan", help="how many episodes to look at before a batch is accepted")
     plan.add_argument("batch", type=whole(1, 10**9), metavar="N", help="episodes in the batch")
     option = plan.add_argument
@@ -124,6 +128,7 @@ def run(arguments: Namespace) -> int:
         "process": _process,
         "check": _check,
         "tables": _tables,
+        "samples": _samples,
         "plan": _plan,
         "synthesise": human_synthesise.run,
     }
@@ -189,13 +194,33 @@ def _counted(numbers: Counter[str]) -> str:
 def _tables(arguments: Namespace) -> int:
     from stvla_ros.data.st_human.tables import write_tables
 
-    infos, faults = _read(arguments.folder)
-    if faults:
-        raise ConfigError(f"{faults[0]} (`stvla human check` names all {len(faults)} that are wrong)")
+    infos = _right(arguments.folder)
     write_tables(arguments.output, infos)
     actions = sum(len(info.actions) for info in infos)
     Console(soft_wrap=True, markup=False).print(f"{arguments.output}: {len(infos)} videos, {actions} actions")
     return 0
+
+
+def _samples(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.process.supervision import annotated_samples
+    from stvla_ros.data.st_human.process.video import SAMPLES
+    from stvla_ros.data.st_human.samples_json import write_samples
+
+    infos = _right(arguments.folder)
+    samples = annotated_samples(infos, arguments.videos, arguments.output)
+    write_samples(arguments.output / SAMPLES, samples)
+    Console(soft_wrap=True, markup=False).print(
+        f"{arguments.output / SAMPLES}: {len(samples)} samples of {len(infos)} videos"
+    )
+    return 0
+
+
+def _right(folder: Path) -> list[VideoInfo]:
+    """All videos below a folder. Raises ConfigError if one is wrong."""
+    infos, faults = _read(folder)
+    if faults:
+        raise ConfigError(f"{faults[0]} (`stvla human check` names all {len(faults)} that are wrong)")
+    return infos
 
 
 def _read(folder: Path) -> tuple[list[VideoInfo], list[str]]:
