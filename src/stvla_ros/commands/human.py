@@ -16,7 +16,7 @@ from rich.table import Table
 from stvla_ros.commands import human_synthesise
 from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, folder, positive, share, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, shown
 from stvla_ros.commands.recordings import add_bag_arguments, hints_of
 from stvla_ros.config import ConfigError
 from stvla_ros.data.bag_hints import BagHints
@@ -151,16 +151,13 @@ def _process(arguments: Namespace) -> int:
     good, totals = 0, Counter[str]()
     seconds: dict[str, float] = {}
     try:
-        with count_bar(Console(file=sys.stderr), "videos, [red]{task.fields[bad]} refused[/]") as bar:
-            line = bar.add_task("", total=len(sources), bad=0)
-            for number, record in enumerate(engine(setup, specs(arguments.folder, sources), jobs), 1):
-                good += record.success
-                totals.update({name: int(value) for name, value in record.facts.items()})
-                for name, value in (record.times_s or {}).items():
-                    seconds[name] = seconds.get(name, 0.0) + value
-                if not record.success:
-                    console.print(record.sentence)
-                bar.update(line, completed=number, bad=number - good)
+        for record in shown(engine(setup, specs(arguments.folder, sources), jobs), len(sources), "refused"):
+            good += record.success
+            totals.update({name: int(value) for name, value in record.facts.items()})
+            for name, value in (record.times_s or {}).items():
+                seconds[name] = seconds.get(name, 0.0) + value
+            if not record.success:
+                console.print(record.sentence)
     except KeyboardInterrupt:
         console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
