@@ -113,7 +113,8 @@ class BagVideos:
             if self.hints.T_base_camera is not None:
                 raise
             bag, level = opened(replace(self.hints, T_base_camera=np.eye(4))), False
-        return recorded(path, bag, level, notes=[bag.damage] if bag.damage else [])
+        notes = (bag.damage,) if bag.damage else ()
+        return recorded(path, bag, level, notes=notes, hints=self.hints.text)
 
 
 class _VerbParser(Parser):

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,10 @@ def process_video(
     cv2.setNumThreads(1)
     report = Report()
     stages = Stages(output, report.seconds)
-    found, notes = (readers or Readers()).open(source), ()
+    found = (readers or Readers()).open(source)
     if found is not None:
-        notes, imported = found.notes, [output / CAMERA, output / TOLD]
-        depends_on = [found.digest(), found.fps, found.unit_m]
-        stages.run("import", depends_on, imported, lambda: import_video(found, output))
+        imported = [output / CAMERA, output / TOLD]
+        stages.run("import", [found.digest(), found.fps, found.unit_m], imported, partial(import_video, found, output))
         source = output
     start = time.perf_counter()
     video = open_video(source)
@@ -160,7 +159,7 @@ def process_video(
     made = stages.run("hands", [images, settings.hands, stride], [seen_file], find_hands)
     seen = read_arrays(seen_file, VideoError)["seen"]
     segments, unused = find_segments(seen)
-    report.notes = [*notes, *unused]
+    report.notes = [*(found.notes if found else ()), *unused]
     track_files = [output / f"track-{k:02d}.npz" for k in range(len(segments))]
     scene = _scene(video, segments)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -114,18 +115,26 @@ def open_hoi4d(folder: Path) -> VideoSource:
     films = color / "image.mp4", depth / "depth_video.avi"
     advice = f": make images at {HOI4D_FPS:g} per second with the set's own utils/decode.py"
     count = len(images.color) if images else _check_films(*films, HOI4D_FPS, advice)
-    lens = _hoi4d_lens(folder)
-    K = read_arrays(lens, VideoError, "intrinsics of HOI4D").get("")
-    if K is None or K.shape != (3, 3) or K.dtype.kind != "f":
-        raise VideoError(f"{lens}: wanted intrinsics of HOI4D, a 3x3 matrix, found another array.")
-    K, log, poses = np.asarray(K, np.float64), folder / "3Dseg" / "output.log", None
-    if log.is_file():
-        poses = _trajectory(log)
+    lens, log = _hoi4d_lens(folder), folder / "3Dseg" / "output.log"
+    K = _array(lens, "intrinsics of HOI4D, a 3x3 matrix", (3, 3))
+    poses = _trajectory(log) if log.is_file() else None
+    if poses is not None:
         check_count(len(poses), count, "poses of the camera", log)
-    read = (lambda: images.read(K, poses, HOI4D_FPS, MM)) if images else lambda: _films(*films, K, poses, HOI4D_FPS, MM)
+    read: Callable[[], Iterator[RgbdFrame]] = (
+        partial(images.read, K, poses, HOI4D_FPS, MM) if images else partial(_films, *films, K, poses, HOI4D_FPS, MM)
+    )
     files = (color, depth, lens, *([log] if poses is not None else []))
     notes = () if poses is not None else (f"{log}: no poses of the camera: it is taken to stand still.",)
     return VideoSource(folder, "-".join(folder.parts[-7:]), count, HOI4D_FPS, MM, files, read, notes=notes)
+
+
+def _array(path: Path, wanted: str, shape: tuple[int, ...]) -> F64:
+    """The array of a ``.npy`` file; -1 in the shape: any length. Raises VideoError."""
+    found = read_arrays(path, VideoError, wanted).get("")
+    right = found is not None and found.dtype.kind == "f" and found.ndim == len(shape)
+    if found is None or not right or any(w not in (-1, n) for w, n in zip(shape, found.shape, strict=True)):
+        raise VideoError(f"{path}: wanted {wanted}, found another array.")
+    return np.asarray(found, np.float64)
 
 
 def _hoi4d_lens(folder: Path) -> Path:
@@ -169,14 +178,11 @@ def open_taco(folder: Path) -> VideoSource:
     camera = root / TACO_CAMERA / triplet / name
     lens, path = camera / "egocentric_intrinsic.txt", camera / "egocentric_frame_extrinsic.npy"
     K = numbers(lens, "intrinsics of TACO", (3, 3))
-    T_camera_world = read_arrays(path, VideoError, "poses of TACO's camera").get("")
-    if T_camera_world is None or T_camera_world.shape[1:] != (4, 4) or T_camera_world.dtype.kind != "f":
-        raise VideoError(f"{path}: wanted poses of TACO's camera, N 4x4 matrices, found another array.")
-    check_count(len(T_camera_world), count, "poses of the camera", path)
-    poses = inverse(np.asarray(T_camera_world, np.float64))
+    poses = inverse(_array(path, "poses of TACO's camera, N 4x4 matrices", (-1, 4, 4)))
+    check_count(len(poses), count, "poses of the camera", path)
     said_of = triplet.strip("()").split(", ")
     words = f"{said_of[0].capitalize()}: {', '.join(said_of[1:])}." if len(said_of) == 3 else None
     return VideoSource(
         folder, name, count, TACO_FPS, TACO_UNIT_M, (color, depth, lens, path),
-        lambda: _films(color, depth, K, poses, TACO_FPS, TACO_UNIT_M), told=Told(instruction=words),
+        partial(_films, color, depth, K, poses, TACO_FPS, TACO_UNIT_M), told=Told(instruction=words),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def open_dex_ycb(folder: Path) -> VideoSource:
     hand = sides[0] if isinstance(sides, list) and sides and sides[0] in ("left", "right") else "right"
     return VideoSource(
         folder, "-".join(folder.parts[-3:]), len(images.color), FPS, MM, (folder, meta_file, lens_file, pose_file),
-        lambda: images.read(K, np.broadcast_to(T, (len(images.color), 4, 4)), FPS, MM), True,
+        partial(images.read, K, np.broadcast_to(T, (len(images.color), 4, 4)), FPS, MM), True,
         Told(template="pick_up", hand=hand),
     )  # fmt: skip
 
@@ -135,7 +136,8 @@ def open_h2o(folder: Path) -> VideoSource:
     """
     fx, fy, cx, cy, width, height = numbers(folder / "cam_intrinsics.txt", "intrinsics of H2O", (6,))
     images = paired(_images(folder / "rgb", COLOURS), _images(folder / "depth", (".png",)), folder, 0)
-    count, poses = len(images.color), None
+    count = len(images.color)
+    poses: F64 | None = None
     if (folder / "cam_pose").is_dir():
         files = sorted((folder / "cam_pose").glob("*.txt"))
         check_count(len(files), count, "poses of the camera", folder / "cam_pose")
@@ -145,7 +147,7 @@ def open_h2o(folder: Path) -> VideoSource:
     return VideoSource(
         folder, "-".join(folder.parts[-4:]), count, FPS, MM,
         tuple(folder / name for name in ("cam_intrinsics.txt", "rgb", "depth", "cam_pose") if (folder / name).exists()),
-        lambda: images.read(_K(fx, fy, cx, cy), poses, FPS, MM),
+        partial(images.read, _K(fx, fy, cx, cy), poses, FPS, MM),
     )  # fmt: skip
 
 
@@ -225,7 +227,7 @@ def open_folder(folder: Path, hints: FolderHints) -> VideoSource:
     return VideoSource(
         folder, folder.resolve().name, len(images.color), float(fps), hints.depth_unit_m,
         (*images.color, *images.depth, *([path] if path else [])),
-        lambda: images.read(K, None, float(fps), hints.depth_unit_m),
+        partial(images.read, K, None, float(fps), hints.depth_unit_m), hints=repr(hints),
     )  # fmt: skip
 
 

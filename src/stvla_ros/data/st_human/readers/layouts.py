@@ -78,7 +78,8 @@ class Readers:
         """
         if self.layout(top) is not None:
             return [top]
-        found, skipped = [], None if output is None else output.resolve()
+        found: list[Path] = []
+        skipped = None if output is None else output.resolve()
         for here, folders, _ in os.walk(top):
             place = Path(here)
             if place != top and (place.resolve() == skipped or place.name.startswith(".")):

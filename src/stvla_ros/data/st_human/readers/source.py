@@ -63,6 +63,7 @@ class VideoSource:
         level: Whether z of the frame in which the camera's pose is given is up.
         told: What the data set says about the video.
         notes: What could not be used, one sentence each.
+        hints: What people said that its files do not; other hints are a new video.
     """
 
     path: Path
@@ -75,10 +76,11 @@ class VideoSource:
     level: bool = False
     told: Told = field(default_factory=Told)
     notes: tuple[str, ...] = ()
+    hints: str = ""
 
     def digest(self) -> str:
-        """SHA-256 of all that is read."""
-        return "".join(digest(path) for path in self.files)
+        """SHA-256 of all that is read, with the hints."""
+        return "".join(digest(path) for path in self.files) + self.hints
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,14 +170,19 @@ def check_count(found: int, frames: int, what: str, where: Path) -> None:
 
 
 def recorded(
-    path: Path, recording: Sequence[RecordedFrame], level: bool = True, words: str = "", notes: Sequence[str] = ()
+    path: Path,
+    recording: Sequence[RecordedFrame],
+    level: bool = True,
+    words: str = "",
+    notes: tuple[str, ...] = (),
+    hints: str = "",
 ) -> VideoSource:
     """A recording or a bag as a video: its rate is that of its stamps, its depth is in metres."""
     parts = path.resolve().parts
     name = "-".join(parts[-2:]) if parts[-1] == "bag" else path.stem if path.is_file() else parts[-1]
     return VideoSource(
         path, name, len(recording), None, 1.0, (path,), lambda: (item.frame for item in recording), level,
-        Told(instruction=words or None), tuple(notes),
+        Told(instruction=words or None), notes, hints,
     )  # fmt: skip
 
 
