@@ -17,6 +17,7 @@ BAGS = Path(__file__).parents[1] / "replay" / "bags"
 SLEEPS = (sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)")
 
 
+@pytest.mark.usefixtures("prompt")
 def test_a_recording_is_replayed(tmp_path: Path) -> None:
     folder = tmp_path / "push"
     shutil.copytree(BAGS / "push_buttons", folder)
@@ -30,10 +31,11 @@ def test_a_recording_is_replayed(tmp_path: Path) -> None:
     replays.close()
 
 
+@pytest.mark.usefixtures("prompt")
 def test_what_is_no_recording_is_said(tmp_path: Path) -> None:
     said: queue.Queue[str] = queue.Queue()
     assert Replays().start(tmp_path, said.put)
-    assert str(tmp_path) in said.get(timeout=60.0)
+    assert str(tmp_path) in said.get(timeout=240.0)
 
 
 def test_one_at_a_time_which_ends_with_the_page(tmp_path: Path) -> None:
@@ -51,11 +53,12 @@ def test_one_at_a_time_which_ends_with_the_page(tmp_path: Path) -> None:
     assert not replays.start(tmp_path, lambda _: None)
 
 
+@pytest.mark.usefixtures("prompt")
 def test_only_the_end_of_what_it_says_is_kept(tmp_path: Path) -> None:
     said: queue.Queue[str] = queue.Queue()
     noisy = (sys.executable, "-c", "print('x' * 100_000); print('the end')")
     assert Replays(noisy).start(tmp_path, said.put)
-    answer = said.get(timeout=30.0)
+    answer = said.get(timeout=240.0)
     assert answer.endswith("the end")
     assert len(answer) <= 2000
 

@@ -230,6 +230,8 @@ class _Browser:
         self._ready, self._lock, self._told_s = False, threading.Lock(), 0.0
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
+        self._answers: tuple[Any, ...] = ()
+        self._asked = ""
         self._captions = ""
         self._editing = ""
         self._plan = self._trend = 0
@@ -291,38 +293,48 @@ class _Browser:
         release.on_click(lambda _: self._tell(self._session.release(self._number)))
 
     def _motion_widgets(self, gui: Any) -> None:
-        with gui.add_folder("Next motion"):
-            self._motion = gui.add_html("")
-            approve, refuse = gui.add_button("Approve", color=GREEN), gui.add_button("Refuse", color="orange")
-            reason = gui.add_text("Why not", "")
-            self._scrub = gui.add_slider("Along the motion", 0.0, 1.0, 0.01, 1.0)
-            self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view")
-            use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused")
-            back = gui.add_button("Undo all edits")
+        with gui.add_folder("Next motion") as self._next:
+            self._motion = gui.add_html("", order=0)
+            self._reason = gui.add_text("Why not", "", order=3)
+            self._scrub = gui.add_slider("Along the motion", 0.0, 1.0, 0.01, 1.0, order=4)
+            self._edit = gui.add_checkbox("Edit the path", False, hint="drag its 8 points in the 3D view", order=5)
+            back = gui.add_button("Undo all edits", order=7)
             self._through = gui.add_checkbox(
-                "Look through the camera", False, hint="while the path is edited, a click moves a waypoint"
+                "Look through the camera", False, hint="while the path is edited, a click moves a waypoint", order=8
             )
-            self._waypoint = gui.add_slider("Waypoint that a click moves", 1, WAYPOINTS, 1, WAYPOINTS)
+            self._waypoint = gui.add_slider("Waypoint that a click moves", 1, WAYPOINTS, 1, WAYPOINTS, order=9)
+        self._answer_widgets("")
+        back.on_click(lambda _: setattr(self, "_editing", ""))
+        self._scrub.on_update(lambda _: self._ghosts())
 
-        def answer(act: Callable[[int, str], Answer]) -> None:
-            seen = self._proposal  # what the person was shown, not what has come meanwhile
-            self._tell(act(self._number, seen.proposal_id if seen is not None else ""))
+    def _answer_widgets(self, proposal_id: str) -> None:
+        """New buttons for each motion: a click that comes late, over a slow link, answers the motion it was made for."""
+        for button in self._answers:
+            button.remove()
+        gui = self._client.gui
+        with self._next:
+            approve = gui.add_button("Approve", color=GREEN, order=1)
+            refuse = gui.add_button("Refuse", color="orange", order=2)
+            use = gui.add_button("Use this path", hint="it is checked; then the waiting motion is refused", order=6)
+        self._answers = (approve, refuse, use)
+
+        def yes(_: Any) -> None:
+            self._tell(self._session.approve(self._number, proposal_id))
 
         def no(_: Any) -> None:
-            answer(partial(self._session.refuse, reason=reason.value))
-            reason.value = ""
+            self._tell(self._session.refuse(self._number, proposal_id, self._reason.value))
+            self._reason.value = ""
 
         def use_path(_: Any) -> None:
             if not len(points := self._scene.edited()):
                 self._tell(NOTHING_EDITED, rarely=True)
                 return
-            answer(partial(self._session.use_path, points_m=points))
+            self._tell(self._session.use_path(self._number, proposal_id, points))
 
-        use.on_click(use_path)
-        back.on_click(lambda _: setattr(self, "_editing", ""))
-        approve.on_click(lambda _: answer(self._session.approve))
+        approve.on_click(yes)
         refuse.on_click(no)
-        self._scrub.on_update(lambda _: self._ghosts())
+        use.on_click(use_path)
+        self._asked = proposal_id
 
     def _goal_widgets(self, gui: Any) -> None:
         with gui.add_folder("Goal"):
@@ -378,6 +390,8 @@ class _Browser:
 
         def toggle(name: str, box: Any, _: Any) -> None:
             self._scene.show(name, box.value)
+            if self._closed:  # meanwhile
+                self._views.want(name, self._scene, False)
 
         for name, box in boxes.items():
             box.on_update(partial(toggle, name, box))
@@ -489,6 +503,8 @@ class _Browser:
                 self._proposal = shown.proposal
                 self._motion.content = motion(shown)
                 self._ghosts()
+                if shown.proposal is not None and shown.proposal.proposal_id != self._asked:
+                    self._answer_widgets(shown.proposal.proposal_id)  # after the motion: they are never beside another
             if before is not None and before.mode is not shown.mode:
                 self._mode.value = shown.mode.value
         number, plan = self._views.get(PLAN)

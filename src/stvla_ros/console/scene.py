@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -68,7 +69,7 @@ def hand_poses(T_base_tcp: F64, open_m: float) -> dict[str, F64]:
 
 
 class Scene:
-    """Draws into one browser's scene.
+    """Draws into one browser's scene. Thread safe.
 
     Args:
         scene: ``scene`` of a viser client.
@@ -77,6 +78,7 @@ class Scene:
 
     def __init__(self, scene: Any, views: Views) -> None:
         self._scene, self._views = scene, views
+        self._lock = threading.RLock()  # the page's clock draws, and each click in a thread of its own
         self._seen: dict[str, int] = {}
         self._drawn: RobotState | None = None
         self._hidden = {OBSTACLES}
@@ -107,25 +109,32 @@ class Scene:
 
     def show(self, name: str, visible: bool) -> None:
         """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH`, :data:`BOXES` or :data:`OBSTACLES`."""
-        self._views.want(name, self, visible)
-        (self._hidden.discard if visible else self._hidden.add)(name)
-        self._seen.pop(name, None)
-        if not visible:
-            for part in _PARTS[name]:
-                self._scene.remove_by_name(f"/{part}")
+        with self._lock:
+            self._views.want(name, self, visible)
+            (self._hidden.discard if visible else self._hidden.add)(name)
+            self._seen.pop(name, None)
+            if not visible:
+                for part in _PARTS[name]:
+                    self._scene.remove_by_name(f"/{part}")
 
     def refresh(self) -> None:
         """Draw what is new."""
-        _, state = self._views.get(JOINTS)
-        if state is not None and (self._drawn is None or _moved(state, self._drawn)):
-            self._drawn = state
-            _place(self._robot, link_poses(state.q_rad, state.gripper_m))
-        self._edit_line()
-        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes), (OBSTACLES, self._cells)):
-            number, value = self._views.get(name)
-            if value is not None and name not in self._hidden and self._seen.get(name) != number:
-                self._seen[name] = number
-                draw(value)
+        with self._lock:
+            _, state = self._views.get(JOINTS)
+            if state is not None and (self._drawn is None or _moved(state, self._drawn)):
+                self._drawn = state
+                _place(self._robot, link_poses(state.q_rad, state.gripper_m))
+            self._edit_line()
+            for name, draw in (
+                (CLOUD, self._cloud),
+                (PATH, self._path),
+                (BOXES, self._boxes),
+                (OBSTACLES, self._cells),
+            ):
+                number, value = self._views.get(name)
+                if value is not None and name not in self._hidden and self._seen.get(name) != number:
+                    self._seen[name] = number
+                    draw(value)
 
     def _cloud(self, cloud: Cloud) -> None:
         self._scene.add_point_cloud("/cloud", cloud.points_m, cloud.rgb, point_size=0.004, precision="float32")
@@ -163,25 +172,28 @@ class Scene:
 
     def edit(self, points_m: F64 | None) -> None:
         """Let a person drag waypoints (N, 3), from these places on; None: no more."""
-        self._scene.remove_by_name("/edit")
-        self._line = None
-        self._gizmos = [
-            self._scene.add_transform_controls(
-                f"/edit/{number}", GIZMO_M, disable_rotations=True, depth_test=False, position=point
-            )
-            for number, point in enumerate(() if points_m is None else points_m, 1)
-        ]
-        for number, _ in enumerate(self._gizmos, 1):
-            self._scene.add_label(f"/edit/{number}/number", str(number))
+        with self._lock:
+            self._scene.remove_by_name("/edit")
+            self._line = None
+            self._gizmos = [
+                self._scene.add_transform_controls(
+                    f"/edit/{number}", GIZMO_M, disable_rotations=True, depth_test=False, position=point
+                )
+                for number, point in enumerate(() if points_m is None else points_m, 1)
+            ]
+            for number, _ in enumerate(self._gizmos, 1):
+                self._scene.add_label(f"/edit/{number}/number", str(number))
 
     def move(self, waypoint: int, point_m: F64) -> None:
         """Put a waypoint, from 0, that is edited at (3,)."""
-        if waypoint < len(self._gizmos):
-            self._gizmos[waypoint].position = point_m
+        with self._lock:
+            if waypoint < len(self._gizmos):
+                self._gizmos[waypoint].position = point_m
 
     def edited(self) -> F64:
         """(N, 3) where the waypoints were dragged to; (0, 3) while nothing is edited."""
-        return np.array([gizmo.position for gizmo in self._gizmos], float).reshape(-1, 3)
+        with self._lock:
+            return np.array([gizmo.position for gizmo in self._gizmos], float).reshape(-1, 3)
 
     def _edit_line(self) -> None:
         """The line through the gizmos follows them."""
@@ -193,16 +205,19 @@ class Scene:
 
     def propose(self, proposal: Proposal | None, fraction: float = 1.0) -> None:
         """Show a proposed motion as ghosts, the arm after a share of it; None hides them."""
-        q_rad = at_fraction(proposal.paths, fraction) if proposal is not None else None
-        for handle in (*self._gripper.values(), *self._arm.values()):
-            handle.visible = False
-        if proposal is not None:
-            keypose = proposal.keypose
-            _place(
-                self._gripper, hand_poses(keypose.T_base_tcp, MAX_WIDTH_M if keypose.gripper_open else CLOSED_M), True
-            )
-        if q_rad is not None:
-            _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
+        with self._lock:
+            q_rad = at_fraction(proposal.paths, fraction) if proposal is not None else None
+            for handle in (*self._gripper.values(), *self._arm.values()):
+                handle.visible = False
+            if proposal is not None:
+                keypose = proposal.keypose
+                _place(
+                    self._gripper,
+                    hand_poses(keypose.T_base_tcp, MAX_WIDTH_M if keypose.gripper_open else CLOSED_M),
+                    True,
+                )
+            if q_rad is not None:
+                _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
 
 
 _PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",), OBSTACLES: ("obstacles",)}
