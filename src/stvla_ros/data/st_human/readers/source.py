@@ -122,7 +122,7 @@ def frame_of(rgb: U8, depth: np.ndarray, K: F64, pose: F64, stamp_ns: int, unit_
             f"{where}: wanted depth with the {colour_w}x{colour_h} pixels of the colour image, found {w}x{h}: align depth to "
             "colour first."
         )
-    metres = np.where(depth > 0, depth.astype(np.float32) * np.float32(unit_m), np.float32(np.nan))
+    metres = np.where(depth > 0, (depth * unit_m).astype(np.float32), np.float32(np.nan))
     return RgbdFrame(rgb, metres, Camera(K, w, h, pose), stamp_ns)
 
 
