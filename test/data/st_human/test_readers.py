@@ -298,6 +298,7 @@ def test_process_takes_any_layout(frames: list[RgbdFrame], tmp_path: Path, capsy
     assert (info.video.id, info.video.frames) == ("subject1-h1-0-cam0", 2 * FRAMES)
 
 
+@pytest.mark.slow
 def test_a_synthetic_video_as_h2o_gives_the_same_episode(tmp_path: Path) -> None:
     """``stvla human synthesise`` -> H2O's files -> the same actions as from our own folder; a second run does nothing."""
     own = tmp_path / "own"
