@@ -1,13 +1,15 @@
-"""Square views: intrinsics follow the pixels, depth is never mixed, holes get the nearest depth."""
+"""Other views of a frame: intrinsics follow the pixels, depth is never mixed, holes get the nearest depth."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray_caster import Scene, block, front_camera
+from ray_caster import Scene, block, front_camera, look_at
 
 from stvla_ros.geometry.cameras import back_project, cloud, project
-from stvla_ros.geometry.views import square_camera, square_view, without_holes
+from stvla_ros.geometry.views import square_camera, square_view, view_from, without_holes
 
 
 @given(width=st.integers(64, 700), height=st.integers(64, 700), size=st.sampled_from([64, 128, 256]))
@@ -66,3 +68,39 @@ def test_whole_depth_stays_as_it_is() -> None:
 def test_no_depth_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="found none in 4x3"):
         without_holes(np.full((3, 4), np.nan, np.float32))
+
+
+def test_a_view_from_its_own_pose_is_the_frame() -> None:
+    frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(128, 96))
+    depth = frame.depth_m.copy()
+    depth[10:20, 30:50] = np.nan
+    view, share = view_from(replace(frame, depth_m=depth), frame.camera)
+    inner = np.isnan(depth)
+    inner[[10, 19], :], inner[:, [30, 49]] = False, False  # cracks are closed
+    assert np.isnan(view.depth_m[inner]).all()
+    np.testing.assert_allclose(view.depth_m[~np.isnan(depth)], depth[~np.isnan(depth)], atol=1e-5)
+    np.testing.assert_array_equal(view.rgb[~np.isnan(depth)], frame.rgb[~np.isnan(depth)])
+    assert share > 0.98
+
+
+def test_a_view_from_another_pose_is_what_is_seen_there() -> None:
+    scene, here = Scene([block("red", 0.5, 0.1)]), front_camera(160, 120)
+    there = replace(here, T_base_camera=look_at((1.15, 0.08, 0.72), (0.45, 0.0, 0.05)))
+    (frame, _), (truth, _) = scene.render(here), scene.render(there)
+    view, share = view_from(frame, there)
+    off = np.abs(view.depth_m - truth.depth_m)
+    assert share > 0.75
+    assert np.nanmedian(off) < 0.003
+    red = np.array([230, 40, 40])
+    truly = np.abs(truth.rgb.astype(int) - red).sum(axis=2) < 150
+    shown = np.abs(view.rgb.astype(int) - red).sum(axis=2) < 150
+    assert truly.sum() > 40
+    assert (truly & shown).sum() / (truly | shown).sum() > 0.7
+
+
+def test_what_is_behind_a_camera_is_not_seen() -> None:
+    frame, _ = Scene([]).render(front_camera(64, 48))
+    away = replace(frame.camera, T_base_camera=look_at((1.2, 0.0, 0.7), (3.0, 0.0, 0.9)))
+    view, share = view_from(frame, away)
+    assert share == 0.0
+    assert np.isnan(view.depth_m).all()

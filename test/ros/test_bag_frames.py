@@ -34,9 +34,14 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import USAGE
+from stvla_ros.commands.human import BagVideos
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.episode import Episode
 from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.data.st_human.process.folder import VideoError, open_video
+from stvla_ros.data.st_human.readers.layouts import Readers
+from stvla_ros.data.st_human.readers.source import import_video
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig
@@ -281,3 +286,28 @@ def test_a_demonstration_without_its_end_is_refused(tmp_path: Path, capsys: pyte
     command = ["collect", "--from", str(folder), "--instruction", PICK, "--output", str(tmp_path / "data")]
     assert main(command) == USAGE
     assert "A demonstration must be complete" in capsys.readouterr().err
+
+
+def test_a_bag_is_a_video_of_hands(tmp_path: Path) -> None:
+    bag = usual(tmp_path / "runs" / "evening" / "bag", 6)
+    readers = Readers(open_bag=BagVideos(BagHints()))
+    assert readers.find(tmp_path) == [bag]
+    source = readers.open(bag)
+    assert source is not None
+    assert (source.id, source.frames, source.level) == ("evening-bag", 6, True)
+    import_video(source, tmp_path / "own")
+    video = open_video(tmp_path / "own")
+    assert (video.frames, video.fps) == (6, 10.0)
+    assert [int(video.rgb(i)[0, 0, 0]) for i in range(6)] == list(range(6))
+    assert (video.depth_mm(3) == 500).all()
+
+
+def test_the_video_of_a_camera_without_a_robot_does_not_know_up(tmp_path: Path) -> None:
+    source = BagVideos(BagHints())(write(tmp_path / "bag", shots(4)))
+    assert (source.frames, source.level) == (4, False)
+
+
+def test_a_bag_with_a_long_pause_is_no_video(tmp_path: Path) -> None:
+    told = [(START, "tf_static", static()), *shots(4), *shots(4, START + 9 * S, START + 9 * S)]
+    with pytest.raises(VideoError, match="between frames 3 and 4: frames are missing"):
+        import_video(BagVideos(BagHints())(write(tmp_path / "bag", told)), tmp_path / "own")

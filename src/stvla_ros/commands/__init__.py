@@ -213,11 +213,12 @@ COMMANDS = {
     ),
     "human": Entry(
         TRAIN,
-        "make ST-Human data of videos of hands, check it, make tables of it, plan the acceptance of a batch, synthesise videos",
+        "make ST-Human data of videos of hands, check it, make tables and samples of it, plan acceptance, synthesise videos",
         (
             "stvla human process videos --output st_human --template put_on",
             "stvla human check st_human",
             "stvla human tables st_human tables",
+            "stvla human samples accepted --videos st_human --output train",
             "stvla human plan 500 --usual 0.985",
             "stvla human synthesise --output runs/hands",
         ),

@@ -95,6 +95,17 @@ def share(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wanted a number above 0, got '{text}'")
+    return value
+
+
 def check_tasks(names: str | None) -> tuple[str, ...]:
     """Task names from ``a,b``; None: the basic ones. Raises ConfigError that names the closest valid task."""
     from stvla_ros.sim.tasks import BASIC_TASKS, TASKS

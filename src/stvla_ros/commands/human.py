@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,30 @@ from rich.console import Console
 from rich.table import Table
 
 from stvla_ros.commands import human_synthesise
-from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, folder, share, whole
+from stvla_ros.commands.arguments import Parser, add_engine_arguments, engine_of, folder, positive, share, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, shown
+from stvla_ros.commands.recordings import add_bag_arguments, hints_of
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.st_human.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from stvla_ros.data.st_human.info import VideoInfo
+    from stvla_ros.data.st_human.readers.source import VideoSource
 
 
 def add_arguments(parser: Parser) -> None:
     verbs = parser.add_subparsers(
-        dest="verb", metavar="process|check|tables|plan|synthesise", required=True, parser_class=_VerbParser
+        dest="verb", metavar="process|check|tables|samples|plan|synthesise", required=True, parser_class=_VerbParser
     )
     process = verbs.add_parser("process", help="find hands, actions, paths and relations in RGB-D videos; resumes")
     option = process.add_argument
-    option("folder", type=Path, metavar="FOLDER", help="of one video (rgb, depth, camera.json), or of many")
+    option(
+        "folder", type=Path, metavar="FOLDER",
+        help="a video, or many below a folder: rgb, depth and camera.json; a recording; a rosbag2; DexYCB, H2O, TACO, HOI4D; "
+        "any other folder of images",
+    )  # fmt: skip
     option("--output", type=folder, required=True, metavar="DIR", help="one folder per video")
     option("--hands", choices=("depth",), default="depth", help="what finds hands; default: depth, without weights")
     option(
@@ -38,11 +46,32 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
     option("--no-samples", action="store_true", help="write no samples with their images")
     add_engine_arguments(process, "one per core")
+    other = process.add_argument_group("a folder of images of no known data set").add_argument
+    other(
+        "--color",
+        default="",
+        metavar="PATTERN",
+        help="its colour images, e.g. 'left/*.jpg'; default: color, rgb, *color.*",
+    )
+    other("--depth", default="", metavar="PATTERN", help="its depth images; default: depth, *depth.*")
+    other("--depth-unit", type=positive, default=0.001, metavar="M", help="unit of its depth images; default 0.001 m")
+    other(
+        "--fps",
+        type=positive,
+        default=0.0,
+        metavar="N",
+        help="frames per second; default: as its intrinsics' file says",
+    )
+    add_bag_arguments(process)
     check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
     tables.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables.add_argument("output", type=Path, metavar="OUT", help="a new folder")
+    samples = verbs.add_parser("samples", help="write all annotated videos below a folder as one file of samples")
+    samples.add_argument("folder", type=Path, metavar="FOLDER", help="what `stvla annotate --export` wrote")
+    samples.add_argument("--videos", type=Path, required=True, metavar="DIR", help="their images: results of process")
+    samples.add_argument("--output", type=folder, required=True, metavar="DIR", help="samples.json and images")
     plan = verbs.add_parser("plan", help="how many episodes to look at before a batch is accepted")
     plan.add_argument("batch", type=whole(1, 10**9), metavar="N", help="episodes in the batch")
     option = plan.add_argument
@@ -54,6 +83,38 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
     made = verbs.add_parser("synthesise", help="RGB-D videos of a simulated hand, with the truth about every frame")
     human_synthesise.add_arguments(made)
+
+
+@dataclass(frozen=True)
+class BagVideos:
+    """Opens rosbag2s as videos, in workers too.
+
+    Attributes:
+        hints: What the operator says about them.
+    """
+
+    hints: BagHints
+
+    def __call__(self, path: Path) -> VideoSource:
+        """A bag without a known pose of the camera is read with an unknown one. Raises ConfigError: it has no frames."""
+        import numpy as np
+
+        from stvla_ros.data.st_human.readers.source import recorded
+        from stvla_ros.description.robot import RobotConfig
+        from stvla_ros.ros.bag_frames import BagRecording
+        from stvla_ros.ros.frames import CameraConfig
+
+        def opened(hints: BagHints) -> BagRecording:
+            return BagRecording(path, CameraConfig(), RobotConfig(), hints=hints)
+
+        try:
+            bag, level = opened(self.hints), True
+        except ConfigError:
+            if self.hints.T_base_camera is not None:
+                raise
+            bag, level = opened(replace(self.hints, T_base_camera=np.eye(4))), False
+        notes = (bag.damage,) if bag.damage else ()
+        return recorded(path, bag, level, notes=notes, hints=self.hints.text)
 
 
 class _VerbParser(Parser):
@@ -68,6 +129,7 @@ def run(arguments: Namespace) -> int:
         "process": _process,
         "check": _check,
         "tables": _tables,
+        "samples": _samples,
         "plan": _plan,
         "synthesise": human_synthesise.run,
     }
@@ -75,28 +137,28 @@ def run(arguments: Namespace) -> int:
 
 
 def _process(arguments: Namespace) -> int:
-    from stvla_ros.data.st_human.process.folder import find_videos
     from stvla_ros.data.st_human.process.parallel import ProcessSetup, specs
     from stvla_ros.data.st_human.process.video import ProcessSettings
+    from stvla_ros.data.st_human.readers.images import FolderHints
+    from stvla_ros.data.st_human.readers.layouts import Readers
 
-    sources = find_videos(arguments.folder)
+    hints = FolderHints(arguments.color, arguments.depth, arguments.depth_unit, arguments.fps, arguments.intrinsics)
+    readers = Readers(hints, BagVideos(hints_of(arguments)))
+    sources = readers.find(arguments.folder, arguments.output)
     settings = ProcessSettings(arguments.hands, arguments.template, not arguments.no_samples)
-    setup = ProcessSetup(str(arguments.folder.resolve()), str(arguments.output.resolve()), settings)
+    setup = ProcessSetup(str(arguments.folder.resolve()), str(arguments.output.resolve()), settings, readers)
     engine, jobs = engine_of(arguments, {}, arguments.output)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     good, totals = 0, Counter[str]()
     seconds: dict[str, float] = {}
     try:
-        with count_bar(Console(file=sys.stderr), "videos, [red]{task.fields[bad]} refused[/]") as bar:
-            line = bar.add_task("", total=len(sources), bad=0)
-            for number, record in enumerate(engine(setup, specs(arguments.folder, sources), jobs), 1):
-                good += record.success
-                totals.update({name: int(value) for name, value in record.facts.items()})
-                for name, value in (record.times_s or {}).items():
-                    seconds[name] = seconds.get(name, 0.0) + value
-                if not record.success:
-                    console.print(record.sentence)
-                bar.update(line, completed=number, bad=number - good)
+        for record in shown(engine(setup, specs(arguments.folder, sources), jobs), len(sources), "refused"):
+            good += record.success
+            totals.update({name: int(value) for name, value in record.facts.items()})
+            for name, value in (record.times_s or {}).items():
+                seconds[name] = seconds.get(name, 0.0) + value
+            if not record.success:
+                console.print(record.sentence)
     except KeyboardInterrupt:
         console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
@@ -130,13 +192,33 @@ def _counted(numbers: Counter[str]) -> str:
 def _tables(arguments: Namespace) -> int:
     from stvla_ros.data.st_human.tables import write_tables
 
-    infos, faults = _read(arguments.folder)
-    if faults:
-        raise ConfigError(f"{faults[0]} (`stvla human check` names all {len(faults)} that are wrong)")
+    infos = _right(arguments.folder)
     write_tables(arguments.output, infos)
     actions = sum(len(info.actions) for info in infos)
     Console(soft_wrap=True, markup=False).print(f"{arguments.output}: {len(infos)} videos, {actions} actions")
     return 0
+
+
+def _samples(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.process.supervision import annotated_samples
+    from stvla_ros.data.st_human.process.video import SAMPLES
+    from stvla_ros.data.st_human.samples_json import write_samples
+
+    infos = _right(arguments.folder)
+    samples = annotated_samples(infos, arguments.videos, arguments.output)
+    write_samples(arguments.output / SAMPLES, samples)
+    Console(soft_wrap=True, markup=False).print(
+        f"{arguments.output / SAMPLES}: {len(samples)} samples of {len(infos)} videos"
+    )
+    return 0
+
+
+def _right(folder: Path) -> list[VideoInfo]:
+    """All videos below a folder. Raises ConfigError if one is wrong."""
+    infos, faults = _read(folder)
+    if faults:
+        raise ConfigError(f"{faults[0]} (`stvla human check` names all {len(faults)} that are wrong)")
+    return infos
 
 
 def _read(folder: Path) -> tuple[list[VideoInfo], list[str]]:

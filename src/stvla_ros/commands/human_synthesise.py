@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from stvla_ros.commands.arguments import (
     whole,
 )
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import shown
 
 if TYPE_CHECKING:
     from stvla_ros.evaluate.episode import EpisodeRecord
@@ -56,11 +55,9 @@ def run(arguments: Namespace) -> int:
     records: list[EpisodeRecord] = []
     begun = monotonic()
     try:
-        with count_bar(Console(file=sys.stderr), "videos, [red]{task.fields[bad]} failed[/]") as bar:
-            line = bar.add_task("", total=total, completed=total - len(missing), bad=0)
-            for record in engine(VideoMaker(arguments.output, settings), missing, jobs):
-                records.append(record)
-                bar.update(line, advance=1, bad=sum(not r.success for r in records))
+        records.extend(
+            shown(engine(VideoMaker(arguments.output, settings), missing, jobs), total, "failed", total - len(missing))
+        )
     except KeyboardInterrupt:
         Console().print("Stopped. The same command resumes here.")
         return INTERRUPTED

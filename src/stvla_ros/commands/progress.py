@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from stvla_ros.types import Outcome
 SHOWN_CHARS = 200
 
 if TYPE_CHECKING:
+    from stvla_ros.evaluate.episode import EpisodeRecord
     from stvla_ros.train.run import TrainingProgress, TrainingRun
 
 
@@ -40,6 +41,24 @@ def count_bar(console: Console, said: str = "{task.fields[figures]}") -> Progres
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def shown(records: Iterable[EpisodeRecord], total: int, bad: str, done: int = 0) -> Iterator[EpisodeRecord]:
+    """The records of an engine's videos, with a bar that counts them.
+
+    Args:
+        records: One for each video.
+        total: How many there are, those that were done before included.
+        bad: What a failed one is called.
+        done: How many were done before.
+    """
+    failed = 0
+    with count_bar(Console(file=sys.stderr), f"videos, [red]{{task.fields[bad]}} {bad}[/]") as bar:
+        line = bar.add_task("", total=total, completed=done, bad=0)
+        for record in records:
+            failed += not record.success
+            bar.update(line, advance=1, bad=failed)
+            yield record
 
 
 class LiveProgress:

@@ -31,6 +31,13 @@ class BagHints:
         """Whether anything is said."""
         return bool(self.remap) or self.T_base_camera is not None or self.lens is not None
 
+    @property
+    def text(self) -> str:
+        """All hints in one line, equal for equal ones."""
+        T, lens = self.T_base_camera, self.lens
+        numbers = [] if lens is None else [lens.model, lens.D.tolist(), lens.K.tolist(), lens.P.tolist()]
+        return str([sorted(self.remap.items()), None if T is None else T.tolist(), numbers]) if self.any else ""
+
 
 def bag_hints(remap: Iterable[str] = (), place: PlaceConfig | None = None, intrinsics: str = "") -> BagHints:
     """Hints from settings.

@@ -1,11 +1,15 @@
-"""A frame as a square image of another size, as input of networks."""
+"""A frame as another camera would see it: a square image of another size for networks, or from another pose."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+from stvla_ros.geometry.cameras import cloud, project
 from stvla_ros.types import F32, Camera, RgbdFrame
+
+CRACK_PX = 1.5
+"""Pixels without a point this near to one that has a point get its depth."""
 
 
 def square_camera(camera: Camera, size_px: int) -> Camera:
@@ -61,6 +65,44 @@ def without_holes(depth_m: F32) -> F32:
     of_label[label[~invalid]] = depth_m[~invalid]
     filled: F32 = of_label[label]
     return filled
+
+
+def view_from(frame: RgbdFrame, camera: Camera) -> tuple[RgbdFrame, float]:
+    """A frame's points as another camera sees them: the nearest point of each pixel, cracks between points closed.
+
+    What the first camera did not see has no depth, and the colour of the nearest point.
+
+    Args:
+        frame: With depth.
+        camera: With a pose in the same base frame, and any size.
+
+    Returns:
+        The new frame, and the share of its pixels with depth.
+    """
+    h, w = camera.height_px, camera.width_px
+    points, colours = cloud(frame).reshape(3, -1).T, frame.rgb.reshape(-1, 3)
+    known = np.isfinite(points[:, 2])
+    px, ahead = project(camera, points[known])
+    x, y = np.rint(np.nan_to_num(px, nan=-1.0)).astype(np.intp).T
+    inside = (ahead > 0) & (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    far_first = np.argsort(-ahead[inside], kind="stable")  # the last point that is written to a pixel stays
+    at = (y[inside] * w + x[inside])[far_first]
+    depth, rgb = np.full(h * w, np.nan, np.float32), np.zeros((h * w, 3), np.uint8)
+    depth[at] = ahead[inside][far_first]
+    rgb[at] = colours[known][inside][far_first]
+    missing = np.isnan(depth).reshape(h, w)
+    if not missing.all() and missing.any():
+        away, label = cv2.distanceTransformWithLabels(
+            missing.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        source = np.empty(int(label.max()) + 1, np.intp)
+        source[label[~missing]] = np.flatnonzero(~missing)
+        nearest = source[label].ravel()
+        rgb = rgb[nearest]
+        depth = np.where(away.ravel() <= CRACK_PX, depth[nearest], np.float32(np.nan))
+    depth = depth.reshape(h, w)
+    share = float(np.isfinite(depth).mean())
+    return RgbdFrame(rgb.reshape(h, w, 3), depth, camera, frame.stamp_ns), share
 
 
 def _square(camera: Camera) -> tuple[int, int, int]:

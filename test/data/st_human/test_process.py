@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,11 +23,12 @@ from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.scene import Thing, _named
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
+from stvla_ros.data.st_human.process.supervision import annotated_samples
 from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.process.words import Seen, fill
 from stvla_ros.data.st_human.samples import by_task
-from stvla_ros.data.st_human.samples_json import read_samples
+from stvla_ros.data.st_human.samples_json import read_samples, write_samples
 from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation
@@ -95,6 +97,19 @@ def test_samples_of_all_dimensions(result: Path) -> None:
     assert [s.objects.finished for s in groups["progress"]] == [False, True]
     for sample in (s for group in groups.values() for s in group):
         assert sample.turns()
+
+
+def test_samples_of_corrected_annotations(info: VideoInfo, result: Path, tmp_path: Path) -> None:
+    """Images of several videos lie side by side, excluded ones are left out."""
+    infos = [info, replace(info, actions=(), excluded="no consent")]
+    samples = annotated_samples(infos, result.parent, tmp_path)
+    write_samples(tmp_path / "samples.json", samples)
+    assert [s.id for s in samples] == [s.id for s in read_samples(result / "samples.json")]
+    read = read_samples(tmp_path / "samples.json")
+    assert read[0].images[0].startswith("images/clip-")
+    assert all(sample.turns() for sample in read)
+    with pytest.raises(FormatError, match="wanted the images of the video 'clip'"):
+        annotated_samples(infos, tmp_path / "images", tmp_path)
 
 
 def test_only_what_changed_is_run_again(clip: Clip, result: Path, tmp_path: Path) -> None:

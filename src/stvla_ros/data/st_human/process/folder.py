@@ -17,18 +17,30 @@ import numpy as np
 from stvla_ros.data.st_human.info import TASKS
 from stvla_ros.data.st_human.plain import FormatError, from_plain
 from stvla_ros.data.st_human.templates import TEMPLATES
-from stvla_ros.files import check_file, digest, read_image, read_json
+from stvla_ros.files import check_file, read_image, read_json
 from stvla_ros.geometry.cameras import calibration_fault
 from stvla_ros.types import F32, F64, U8, Camera
 
 RGB, DEPTH = "rgb/%06d.png", "depth/%06d.png"
 CAMERA, TOLD = "camera.json", "video.json"
 
-RANGE_MM = (200, 3000)
+RANGE_M = (0.2, 3.0)
 """The median depth of a table before a camera; anything else is another unit."""
 
-UNITS = {"metres": 1000.0, "centimetres": 10.0, "tenths of a millimetre": 0.1, "hundredths of a millimetre": 0.01}
-"""Other units of depth images, in millimetres."""
+KNOWN = 0.2
+"""Share of an image that must have depth."""
+
+UNITS_M = {
+    "metres": 1.0,
+    "centimetres": 0.01,
+    "millimetres": 0.001,
+    "tenths of a millimetre": 1e-4,
+    "hundredths of a millimetre": 1e-5,
+    "quarters of a millimetre": 2.5e-4,
+}
+"""Units of depth images [m], those that are guessed first."""
+
+MM = UNITS_M["millimetres"]
 
 
 class VideoError(FormatError):
@@ -138,15 +150,7 @@ class HumanVideo:
     def depth_mm(self, frame: int) -> np.ndarray:
         """(H, W) uint16 depth, 0: unknown. Raises VideoError."""
         path = self.folder / (DEPTH % frame)
-        check_file(path, "a depth image", VideoError)
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise VideoError(f"{path}: wanted a depth image, found a damaged or cut off file: copy it again.")
-        if image.dtype != np.uint16 or image.ndim != 2:
-            raise VideoError(
-                f"{path}: wanted one channel of 16 bits in millimetres, found {image.ndim} dimensions of {image.dtype}: "
-                "depth that went through an 8-bit image or video is lost."
-            )
+        image = read_depth(path)
         self._check_size(path, image.shape)
         return image
 
@@ -155,18 +159,55 @@ class HumanVideo:
         image = self.depth_mm(frame)
         return np.where(image > 0, image.astype(np.float32) / np.float32(1000.0), np.float32(np.nan))
 
-    def digest(self) -> str:
-        """SHA-256 of all that is read."""
-        parts = [digest(self.folder / name) for name in (CAMERA, "rgb", "depth")]
-        told = self.folder / TOLD
-        return "".join([*parts, digest(told) if told.exists() else ""])
-
     def _check_size(self, path: Path, shape: tuple[int, ...]) -> None:
         wanted = (self.camera.height_px, self.camera.width_px)
         if shape[:2] != wanted:
             raise VideoError(
                 f"{path}: wanted {wanted[1]}x{wanted[0]} pixels as {CAMERA} says, found {shape[1]}x{shape[0]}."
             )
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """(H, W) uint16 of a depth image. Raises VideoError for anything else, such as depth with 8 bits."""
+    check_file(path, "a depth image", VideoError)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise VideoError(f"{path}: wanted a depth image, found a damaged or cut off file: copy it again.")
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise VideoError(
+            f"{path}: wanted one channel of 16 bits, found {image.ndim} dimensions of {image.dtype}: depth that went "
+            "through an 8-bit image or video is lost."
+        )
+    return image
+
+
+def check_unit(depth_m: F32, unit_m: float, where: str) -> None:
+    """Check that a depth image is that of a table before a camera, else guess the unit that was meant.
+
+    Args:
+        depth_m: (H, W) [m], NaN or 0 where unknown.
+        unit_m: The unit that was read [m]; the message speaks of numbers as they are in the file.
+        where: Of the image, in messages.
+
+    Raises:
+        VideoError: The median depth is not in :data:`RANGE_M`, or less than a share :data:`KNOWN` is known.
+    """
+    known = depth_m[depth_m > 0] / unit_m
+    median = float(np.median(known)) if len(known) else 0.0
+    if len(known) < KNOWN * depth_m.size and not 0.0 < median <= 3.0:  # small: metres without fractions
+        raise VideoError(
+            f"{where}: wanted depth in at least {100 * KNOWN:.0f} % of the pixels, found it in "
+            f"{100 * len(known) / depth_m.size:.0f} %."
+        )
+    low, high = RANGE_M
+    if low <= median * unit_m <= high:
+        return
+    guess = next((name for name, m in UNITS_M.items() if low <= median * m <= high), None)
+    unit = next((name for name, m in UNITS_M.items() if np.isclose(m, unit_m)), f"units of {unit_m:g} m")
+    raise VideoError(
+        f"{where}: wanted {unit}, with a median of {low / unit_m:g} to {high / unit_m:g} before a table, found a median of "
+        f"{median:.5g}" + (f": these look like {guess}, multiply by {UNITS_M[guess] / unit_m:g}." if guess else ".")
+    )
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -196,7 +237,7 @@ def open_video(folder: Path) -> HumanVideo:
         _check_told(told, folder / TOLD)
     video = HumanVideo(folder, _count(folder), said.fps, camera, up, told)
     video.rgb(0)
-    _check_unit(video)
+    check_unit(video.depth_mm(0).astype(np.float32) * np.float32(MM), MM, str(folder / (DEPTH % 0)))
     return video
 
 
@@ -251,20 +292,3 @@ def _count(folder: Path) -> int:
                 f"{'' if len(missing) == 1 else f', and {len(missing) - 1} more'}."
             )
     return last + 1
-
-
-def _check_unit(video: HumanVideo) -> None:
-    path, depth = video.folder / (DEPTH % 0), video.depth_mm(0)
-    known = depth[depth > 0]
-    if len(known) < 0.2 * depth.size and depth.max() > 3:  # less: metres without fractions
-        raise VideoError(
-            f"{path}: wanted depth in at least 20 % of the pixels, found it in {100 * len(known) / depth.size:.0f} %."
-        )
-    median = float(np.median(known)) if len(known) else 0.0
-    if RANGE_MM[0] <= median <= RANGE_MM[1]:
-        return
-    guess = next((name for name, mm in UNITS.items() if RANGE_MM[0] <= median * mm <= RANGE_MM[1]), None)
-    raise VideoError(
-        f"{path}: wanted millimetres, with a median of {RANGE_MM[0]} to {RANGE_MM[1]} before a table, found a median of "
-        f"{median:g}" + (f": these look like {guess}, multiply by {UNITS[guess]:g}." if guess else ".")
-    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
+from stvla_ros.data.st_human.readers.layouts import Readers
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 
@@ -20,6 +21,7 @@ class ProcessSetup:
     folder: str
     output: str
     settings: ProcessSettings
+    readers: Readers = field(default_factory=Readers)
 
     @contextmanager
     def open(self) -> Iterator[ProcessSetup]:
@@ -31,8 +33,10 @@ class ProcessSetup:
         source, name = Path(self.folder) / episode.task, episode.task
         if name == ".":
             name = source.resolve().name
+        target = Path(self.output) / name
         try:
-            report = process_video(source, Path(self.output) / name, self.settings)
+            report = process_video(source, target.with_suffix("") if source.is_file() else target, self.settings,
+                                   readers=self.readers)  # fmt: skip
         except ConfigError as error:
             return EpisodeRecord(episode.task, 0, "", OutcomeCode.INVALID_GOAL.name, str(error), False, "refused")
         facts = {

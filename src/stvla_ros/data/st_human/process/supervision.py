@@ -6,14 +6,14 @@ Images are hand-free, as a robot sees no human hand; only the remaining paths ar
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stvla_ros.data.st_human.info import Action, VideoInfo
-from stvla_ros.data.st_human.info_json import project
-from stvla_ros.data.st_human.process.folder import HumanVideo
+from stvla_ros.data.st_human.info import INFO, Action, VideoInfo
+from stvla_ros.data.st_human.info_json import project, read_info
+from stvla_ros.data.st_human.process.folder import CAMERA, HumanVideo, Told, VideoError
 from stvla_ros.data.st_human.samples import IMAGE, Objects, Sample, conversation, write_image
 from stvla_ros.evaluate.planner.answers import LETTERS
 from stvla_ros.geometry.cameras import px_to_uv
@@ -54,10 +54,11 @@ class Frames:
     Args:
         root: Where samples go.
         video: Gives the images of a frame.
+        prefix: Of the images' names, where several videos go to the same folder.
     """
 
-    def __init__(self, root: Path, video: HumanVideo) -> None:
-        self._root, self._video = root, video
+    def __init__(self, root: Path, video: HumanVideo, prefix: str = "") -> None:
+        self._root, self._video, self._prefix = root, video, prefix
         self._written: dict[str, str] = {}
 
     def colour(self, frame: int) -> str:
@@ -82,7 +83,7 @@ class Frames:
 
     def _once(self, name: str, image: Callable[[], U8]) -> str:
         if name not in self._written:
-            self._written[name] = write_image(self._root, name, image())
+            self._written[name] = write_image(self._root, self._prefix + name, image())
         return self._written[name]
 
 
@@ -93,6 +94,35 @@ def make_samples(info: VideoInfo, frames: Frames, root: Path) -> list[Sample]:
         for kind, (task, words, images, objects) in enumerate(_of(info, number, frames)):
             id_ = f"{info.video.id}-{action.id}-{task}-{kind}"
             samples.append(Sample(id_, task, conversation(*words), images, objects, root))
+    return samples
+
+
+def annotated_samples(infos: Sequence[VideoInfo], videos: Path, output: Path) -> list[Sample]:
+    """Samples of corrected annotations, of all videos together; their images are written to ``output``.
+
+    Args:
+        infos: As people left them. Excluded videos give no samples.
+        videos: Folder with the images of each: results of the pipeline, or videos of our own layout.
+        output: Folder of the samples' file.
+
+    Raises:
+        VideoError: The images of a video are not below ``videos``, or cannot be read.
+        FormatError: A file below ``videos`` is wrong.
+    """
+    places = {path.parent.name: path.parent for path in videos.rglob(CAMERA)}
+    places |= {read_info(path).video.id: path.parent for path in videos.rglob(INFO)}
+    samples: list[Sample] = []
+    for info in infos:
+        if info.excluded is not None:
+            continue
+        name = info.video.id
+        if name not in places:
+            raise VideoError(f"{videos}: wanted the images of the video '{name}' in a folder below, found none.")
+        (fx, fy, cx, cy), (width, height) = info.camera.K, info.video.size_px
+        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        camera = Camera(K, width, height, np.eye(4))
+        video = HumanVideo(places[name], info.video.frames, info.video.fps, camera, None, Told())
+        samples += make_samples(info, Frames(output, video, f"{name}-"), output)
     return samples
 
 

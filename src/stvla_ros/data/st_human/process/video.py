@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from stvla_ros.data.st_human.process.scene import Scene, find_table, find_things
 from stvla_ros.data.st_human.process.segments import Segment, find_segments, hand_in_view, median_depth
 from stvla_ros.data.st_human.process.supervision import Frames, make_samples
 from stvla_ros.data.st_human.process.track import Change, Track, find_change, find_vacated, follow
+from stvla_ros.data.st_human.readers.layouts import Readers
+from stvla_ros.data.st_human.readers.source import import_video
 from stvla_ros.data.st_human.samples_json import write_samples
 from stvla_ros.files import digest, read_arrays, read_json, written
 
@@ -77,7 +79,8 @@ class Report:
 
 @cache
 def _program() -> str:
-    return digest(Path(__file__).parent, (".py",))
+    here = Path(__file__).parent
+    return "".join(digest(folder, (".py",)) for folder in (here, here.parent / "readers"))
 
 
 class Stages:
@@ -108,30 +111,43 @@ class Stages:
 
 
 def process_video(
-    source: Path, output: Path, settings: ProcessSettings, on_frame: Callable[[int], None] = lambda _: None
+    source: Path,
+    output: Path,
+    settings: ProcessSettings,
+    on_frame: Callable[[int], None] = lambda _: None,
+    readers: Readers | None = None,
 ) -> Report:
     """Process a video.
 
     Args:
-        source: Its folder; see :mod:`stvla_ros.data.st_human.process.folder`.
+        source: Its folder; see :mod:`stvla_ros.data.st_human.process.folder` and
+            :mod:`stvla_ros.data.st_human.readers.layouts`.
         output: Folder of the result: ``info.json``, ``quality.json``, ``samples.json`` with images, the stages' files.
+            It gets links to the images of a video of our own layout, and those of another as they are read.
         settings: What is asked for.
         on_frame: Gets the number of each frame that was searched for a hand.
+        readers: Of videos in other layouts; None: those of all but bags.
 
     Raises:
         VideoError: The folder is no video that can be processed; the message names the file.
         FormatError: The result cannot be written.
     """
     cv2.setNumThreads(1)
+    report = Report()
+    stages = Stages(output, report.seconds)
+    found = (readers or Readers()).open(source)
+    if found is not None:
+        imported = [output / CAMERA, output / TOLD]
+        stages.run("import", [found.digest(), found.fps, found.unit_m], imported, partial(import_video, found, output))
+        source = output
     start = time.perf_counter()
     video = open_video(source)
-    report = Report(video.frames)
+    report.frames = video.frames
     output.mkdir(parents=True, exist_ok=True)
     for name in ("rgb", "depth"):
         _link(output / name, source / name)
     images = [digest(source / name) for name in (CAMERA, "rgb", "depth")]
     report.seconds["read and check"] = round(time.perf_counter() - start, 3)
-    stages = Stages(output, report.seconds)
     hands, stride = BACKENDS[settings.hands](), max(round(video.camera.width_px / WORK_WIDTH_PX), 1)
 
     seen_file = output / "hands.npz"
@@ -142,7 +158,8 @@ def process_video(
 
     made = stages.run("hands", [images, settings.hands, stride], [seen_file], find_hands)
     seen = read_arrays(seen_file, VideoError)["seen"]
-    segments, report.notes = find_segments(seen)
+    segments, unused = find_segments(seen)
+    report.notes = [*(found.notes if found else ()), *unused]
     track_files = [output / f"track-{k:02d}.npz" for k in range(len(segments))]
     scene = _scene(video, segments)
 
@@ -201,6 +218,8 @@ def _scene(video: HumanVideo, segments: list[Segment]) -> Scene | None:
 
 def _link(path: Path, target: Path) -> None:
     """A link to the images, so that the paths of ``info.json`` hold from the result's folder too."""
+    if path.resolve() == target.resolve():
+        return
     if path.is_symlink():
         path.unlink()
     if path.exists():  # the result is in the video's own folder
