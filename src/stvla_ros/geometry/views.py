@@ -100,9 +100,8 @@ def view_from(frame: RgbdFrame, camera: Camera) -> tuple[RgbdFrame, float]:
         nearest = source[label].ravel()
         rgb = rgb[nearest]
         depth = np.where(away.ravel() <= CRACK_PX, depth[nearest], np.float32(np.nan))
-    depth = depth.reshape(h, w)
     share = float(np.isfinite(depth).mean())
-    return RgbdFrame(rgb.reshape(h, w, 3), depth, camera, frame.stamp_ns), share
+    return RgbdFrame(rgb.reshape(h, w, 3), depth.reshape(h, w), camera, frame.stamp_ns), share
 
 
 def _square(camera: Camera) -> tuple[int, int, int]:
