@@ -31,7 +31,7 @@ from stvla_ros.ros import qos, stop_state, task_state
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
-from stvla_ros.ros.middleware import destroy_node, udp_only
+from stvla_ros.ros.middleware import destroy_node, end_discovery, udp_only
 from stvla_ros.ros.service_client import AGAIN_S, call
 from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
@@ -86,6 +86,7 @@ def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
         executor.create_task(lambda: None)  # ends the wait, which would fail when its handles are destroyed
         thread.join(2.0)
         executor.shutdown()
+        end_discovery(node)
         destroy_node(node)
         context.try_shutdown()
 

@@ -78,16 +78,16 @@ def destroy_node(node: Node) -> None:
     """
     for action in [w for w in node.waitables if isinstance(w, ActionServer | ActionClient)]:
         action.destroy()
-    _end_discovery(node)
     Node.destroy_node(node)
 
 
-def _end_discovery(node: Node) -> None:
-    """Take the listener away from a node's participant, with a time limit.
+def end_discovery(node: Node) -> None:
+    """Call this before the last node of a context is destroyed, which destroys its participant.
 
-    Whoever destroys a participant does the same without a limit. If another process is being discovered at that moment,
-    Fast DDS then waits in a way that keeps the discovery from finishing, for ever and with Python's lock: its deadline,
-    the end of time, overflows (https://github.com/eProsima/Fast-DDS/issues/6513).
+    It takes the participant's listener away, with a time limit. Whoever destroys it does the same without a limit. If
+    another process is being discovered at that moment, Fast DDS then waits in a way that keeps the discovery from
+    finishing, for ever and with Python's lock: its deadline, the end of time, overflows
+    (https://github.com/eProsima/Fast-DDS/issues/6513).
     """
     participant, dds = _participant(node), _library("libfastrtps.so.2")
     set_listener = getattr(dds, _SET_LISTENER, None)

@@ -30,7 +30,7 @@ from stvla_ros.config import build, read_parameters
 from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.middleware import destroy_node, udp_only
+from stvla_ros.ros.middleware import end_discovery, udp_only
 
 EXECUTOR, TASK = "executor", "task node"
 KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
@@ -266,7 +266,8 @@ class _Node:
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
-        destroy_node(self.ros)
+        end_discovery(self.ros)
+        self.ros.destroy_node()
         self._context.try_shutdown()
 
     def spin_once(self, timeout_s: float) -> None:

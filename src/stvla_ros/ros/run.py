@@ -32,6 +32,7 @@ from rclpy.signals import SignalHandlerOptions
 from stvla_ros.config import ConfigError
 from stvla_ros.ros import SUPERVISOR
 from stvla_ros.ros.graph import WRONG_PARAMETERS
+from stvla_ros.ros.middleware import end_discovery
 from stvla_ros.ros.shared_memory import remove_orphans
 from stvla_ros.ros.stage_node import StageNode
 
@@ -166,6 +167,7 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     sys.stderr.flush()
     if not all(closed) or thread.is_alive():  # a library call that cannot be interrupted must not keep the process
         os._exit(code)
+    end_discovery(nodes[0])  # of all: they have one context
     for node in nodes:
         node.destroy_node()
     nodes.clear()

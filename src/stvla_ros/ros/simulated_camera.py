@@ -32,7 +32,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from stvla_ros.config import ConfigError
 from stvla_ros.ros import SUPERVISOR, convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
-from stvla_ros.ros.middleware import destroy_node
+from stvla_ros.ros.middleware import end_discovery
 from stvla_ros.ros.run import after_suspension, end_with_supervisor, one_line
 from stvla_ros.sim.scene import Scene, SceneState, StateRenderer
 from stvla_ros.types import F64, RgbdFrame
@@ -314,7 +314,8 @@ def _show(robot: Connection) -> None:
         if not images.close():
             os._exit(0)
         artist.close()
-        destroy_node(node)
+        end_discovery(node)
+        node.destroy_node()
         rclpy.shutdown()
 
 
