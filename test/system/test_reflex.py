@@ -19,7 +19,7 @@ from stvla_ros.ros.graph import GraphOptions
 
 pytestmark = pytest.mark.skipif(find_spec("franky") is None, reason="franky is not installed")
 
-TOO_DEEP = {**SLACK, "policy.scripted.press_depth_m": "0.02"}
+TOO_DEEP = {**SLACK, "policy.scripted.press_depth_m": "0.02", "executor.executor.press_m": "0.05"}
 """Buttons give way by less: the arm hits what is below them, with the thresholds of every day."""
 
 ELSEWHERE = "Push the teal button."
