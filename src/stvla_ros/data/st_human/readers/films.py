@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from stvla_ros.data.st_human.process.folder import MM, Told, VideoError
 from stvla_ros.data.st_human.readers.images import numbers
@@ -29,46 +32,43 @@ TACO_COLOUR, TACO_DEPTH, TACO_CAMERA = (
 )  # fmt: skip
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A film and its images. Raises VideoError: it is no film, or is damaged, also where it is read later."""
+    check_file(path, "a film", VideoError)
+    try:
+        with av.open(str(path)) as film:
+            if not film.streams.video:
+                raise VideoError(f"{path}: wanted a film, found no images in it.")
+            yield film, film.streams.video[0]
+    except av.error.FFmpegError as error:
+        raise VideoError(
+            f"{path}: wanted a film, found a damaged one or none ({said(error)}): copy it again."
+        ) from error
+
+
 def film(path: Path, grey: bool) -> Iterator[np.ndarray]:
     """Images of a film one after another: (H, W, 3) uint8 colours, or with ``grey`` (H, W) uint16 depth.
 
     Raises:
         VideoError: It is no film, is damaged, or is depth with 8 bits.
     """
-    check_file(path, "a film", VideoError)
-    try:
-        with av.open(str(path)) as opened:
-            if not opened.streams.video:
-                raise VideoError(f"{path}: wanted a film, found no images in it.")
-            stream = opened.streams.video[0]
-            stream.codec_context.thread_count = 1  # videos are processed in parallel
-            for image in opened.decode(stream):
-                if grey and image.format.name not in ("gray16le", "gray16be"):
-                    raise VideoError(
-                        f"{path}: wanted depth of 16 bits (gray16le), found {image.format.name}: depth that went through an "
-                        "8-bit image or video is lost."
-                    )
-                yield image.to_ndarray(format="gray16le" if grey else "rgb24")
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"{path}: wanted a film, found a damaged one or none ({said(error)}): copy it again."
-        ) from error
+    with _opened(path) as (opened, stream):
+        stream.codec_context.thread_count = 1  # videos are processed in parallel
+        for image in opened.decode(stream):
+            if grey and image.format.name not in ("gray16le", "gray16be"):
+                raise VideoError(
+                    f"{path}: wanted depth of 16 bits (gray16le), found {image.format.name}: depth that went through an "
+                    "8-bit image or video is lost."
+                )
+            yield image.to_ndarray(format="gray16le" if grey else "rgb24")
 
 
 def film_facts(path: Path) -> tuple[int, float]:
     """How many images a film has, counted without decoding them, and how many per second. Raises VideoError."""
-    check_file(path, "a film", VideoError)
-    try:
-        with av.open(str(path)) as opened:
-            if not opened.streams.video:
-                raise VideoError(f"{path}: wanted a film, found no images in it.")
-            stream = opened.streams.video[0]
-            rate = float(stream.average_rate or 0)
-            return sum(1 for packet in opened.demux(stream) if packet.size), rate
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"{path}: wanted a film, found a damaged one or none ({said(error)}): copy it again."
-        ) from error
+    with _opened(path) as (opened, stream):
+        rate = float(stream.average_rate or 0)
+        return sum(1 for packet in opened.demux(stream) if packet.size), rate
 
 
 def _films(color: Path, depth: Path, K: F64, poses: F64 | None, fps: float, unit_m: float) -> Iterator[RgbdFrame]:
