@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import stalls
 
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import (
     REFUSED,
@@ -851,3 +853,96 @@ def test_the_operator_is_told_how_to_be_rid_of_it() -> None:
     told = with_advice("Canceled by the operator.", "the cyan block")
     assert told == "Canceled by the operator. The cyan block is in the gripper: `stvla release` puts it down."
     assert with_advice("Done.", "") == "Done."
+
+
+HOVER, PRESS = Keypose(np.eye(4), False), Keypose(np.eye(4), False, True)
+
+
+class Behind(Table):
+    """Two buttons are pressed from above: hover, press, rise. The planner sees the scene only past the arm at home."""
+
+    def __init__(self, sees: Callable[[], bool] | None = None, **kw: object) -> None:
+        super().__init__(todo=6, step=lambda: len(self.moved) // 3, **kw)  # type: ignore[arg-type]
+        self.moved: list[Keypose] = []  # those of the policy
+        self.homes: list[int] = []  # keyposes of the policy before each way home
+        self.away = False
+        self.sees = sees or (lambda: not self.away)
+
+    def plan(self, *args: object) -> TracePlan:  # type: ignore[override]
+        found: TracePlan = super().plan(*args)  # type: ignore[arg-type]
+        if not self.sees():
+            raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "I see no red button.")
+        return replace(found, finished=len(self.moved) == self.todo)
+
+    def predict(self, plan: TracePlan, history: tuple[Keypose, ...], *args: object) -> Keypose | None:  # type: ignore[override]
+        self.histories.append(len(history))
+        return None if len(history) == 3 else (HOVER, PRESS, HOVER)[len(history)]
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        self.away = keypose in (HOVER, PRESS)
+        if self.away:
+            self.moved.append(keypose)
+        else:
+            self.homes.append(len(self.moved))
+            np.testing.assert_allclose(keypose.T_base_tcp, tcp_pose(HOME_Q_RAD))
+        return super().execute(plan, keypose, cancel)
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_arm_steps_out_of_the_view_of_what_the_planner_does_not_see(k: int, background: bool) -> None:
+    """After a press and the way up from it, not before. Then the planner sees the next button, or that it was the last."""
+    table = Behind()
+    result = run(table, background, keyposes_per_plan=k)
+    assert result.outcome.ok, result.outcome
+    assert table.homes == [3, 6]
+    assert table.histories.count(0) == 2, "to the policy each step begins without history"
+    assert len(result.keyposes) == 8
+
+
+def test_the_operator_is_told_why_the_arm_steps_back() -> None:
+    told: list[Progress] = []
+    run_task(Behind(), INSTRUCTION, LoopConfig(), CancelToken(), told.append, background=False)
+    home = [p for p in told if p.phase == "moving" and p.step in (3, 7)]
+    assert [p.state.feedback for p in home] == ["I see no red button."] * 2
+
+
+@pytest.mark.parametrize("away", [(), (OutcomeCode.NO_PATH,)])
+def test_what_is_not_seen_past_the_arm_either_ends_the_task_and_the_arm_steps_back_once(
+    away: tuple[OutcomeCode, ...],
+) -> None:
+    """Also when there is no way home."""
+    table = Behind(sees=lambda: not table.moved)
+    execute = table.execute
+
+    def blocked(plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        outcome = execute(plan, keypose, cancel)
+        if table.homes and away:
+            raise StageError(away[0], "No free path.")
+        return outcome
+
+    table.execute = blocked  # type: ignore[method-assign]
+    result = run(table, max_failures=3)
+    assert (result.outcome.code, table.homes) == (OutcomeCode.GOAL_NOT_GROUNDED, [3])
+    assert len(table.moved) == 3, "a path that was drawn before is not begun again"
+
+
+@pytest.mark.parametrize("code", [OutcomeCode.SERVER_TIMEOUT, OutcomeCode.REPLY_UNPARSABLE])
+def test_the_arm_steps_back_for_nothing_else(code: OutcomeCode) -> None:
+    table = Table(todo=3, contact=lambda: table.done == 1, opens=lambda: False, on_plan=lambda n, c: n and fail(code)(n, c))
+    assert run(table, keyposes_per_plan=1).outcome.code is code
+    assert table.done == 3
+
+
+def test_the_arm_does_not_step_back_with_an_object_in_the_hand_or_before_it_touched_anything() -> None:
+    """The path in use was drawn on a free view; it is carried out while the hand hides its object or its goal."""
+    table = Carry(ABOVE, GRASP, LIFT, LIFT, PLACE, ABOVE)
+    table.on_plan = lambda n, c: fail(OutcomeCode.GOAL_NOT_GROUNDED)(n, c) if 0 < table.done < 6 else None
+    result = run(table, keyposes_per_plan=1)
+    assert (result.outcome.ok, len(result.keyposes)) == (True, 6)
+
+
+def test_without_replanning_the_arm_does_not_step_back() -> None:
+    table = Behind()
+    assert run(table, replan=False).outcome.code is OutcomeCode.GOAL_NOT_GROUNDED
+    assert table.homes == []

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline.edited import PERSON
 from stvla_ros.pipeline.hand import Hand
@@ -105,6 +107,7 @@ class _Loop:
     on_plan: int = 0  # keyposes executed on the current plan
     step: int = 0  # of the task, as the policy knows it
     begun: int = 0  # keyposes executed when that step began
+    in_view: int = 0  # keyposes executed when the arm last stepped back
     fresh_ns: int = 0  # images older than this show the scene before the last motion
     feedback: str = ""  # why the last path failed, for the next plan
     reason: str = ""  # the feedback that led to the plan in use
@@ -159,6 +162,9 @@ class _Loop:
                 with self._clock("planning"):
                     plan = self._draw()(self.cancel)
             except StageError as error:
+                if self._step_back(error):
+                    serves = None  # with a free view there is no reason to go on with an old path
+                    continue
                 self._handle_failed_plan(error)
                 if serves is not None:
                     return serves
@@ -195,6 +201,8 @@ class _Loop:
             self.replanner.start(self._draw())
         plan = self._take(old) if self.replanner.ready() else old
         if self.failing is not None:
+            if self._may_hide_it(self.failing):
+                return self._plan_now(serves=old)
             self._end_if_held_too_long(self.failing)
         return plan
 
@@ -234,6 +242,29 @@ class _Loop:
                 OutcomeCode.NO_PROGRESS, "The first plan's path is complete, the task is not, and replanning is off."
             )
         return self._accept(plan)
+
+    def _may_hide_it(self, error: StageError) -> bool:
+        """The planner does not see an object, and the arm, which has touched something since it last stepped back and is
+        free now, may stand in front of it. Before that the path in use was drawn on a free view and is carried out."""
+        touched = any(keypose.may_collide for keypose in self.history[self.in_view :])
+        free = touched and not self.history[-1].may_collide and not self.hand.holding
+        return free and error.code is OutcomeCode.GOAL_NOT_GROUNDED and self.config.replan
+
+    def _step_back(self, error: StageError) -> bool:
+        """Planning failed: if the arm may hide the object, move it home, out of the view, once per contact. What the planner
+        saw earlier is no substitute for a fresh look: things may have moved since, and a path begins at a measured depth.
+
+        Returns:
+            Whether it is there, so that the planner should look again.
+        """
+        if self.plan is None or not self._may_hide_it(error):
+            return False
+        self.reason, self.in_view = error.sentence, len(self.history)
+        home = Keypose(tcp_pose(HOME_Q_RAD), self.history[-1].gripper_open, may_collide=False)
+        if not self._move(self.plan, home):
+            return False
+        self.begun = self.in_view = len(self.history)  # to the policy, what comes is a task of its own
+        return True
 
     def _hold(self, error: StageError) -> None:
         """Replanning failed: keep the plan in use for a bounded time, then end the task with this failure."""
