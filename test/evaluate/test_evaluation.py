@@ -60,6 +60,19 @@ def test_rlbenchs_verdict_is_counted_beside_the_strict_one(tmp_path: Path) -> No
     assert report("stack_cube", [make_record(0)]).rlbench is None
 
 
+def test_presses_are_counted_by_how_many_were_asked() -> None:
+    asked = [(1, True), (3, False), (3, True), (2, False)]
+    records = [
+        replace(make_record(i, judged=good), facts={"asked_presses": float(n)}) for i, (n, good) in enumerate(asked)
+    ]
+    found = report("push_buttons", records)
+    assert found.presses == {1: (1, 1), 2: (0, 1), 3: (1, 2)}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table([found, report("stack_cube", [make_record(0)])], "title"))
+    assert console.export_text().count("by presses 1: 1/1, 2: 0/1, 3: 1/2") == 1
+    assert report("stack_cube", [make_record(0)]).presses == {}
+
+
 def test_a_record_from_before_the_second_verdict_is_still_read(tmp_path: Path) -> None:
     make_record(3).write(tmp_path)
     path = next(tmp_path.glob("*.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from statistics import median
 
@@ -51,6 +51,7 @@ class TaskReport:
         motion_plan_s: Wall seconds per keypose for inverse kinematics, collision-free path and timing.
         rlbench: Successes by RLBench's rule, whatever the stack reported; None where the task has no rule of its own.
         idle_share: Fraction of the time between first and last motion without motion.
+        presses: Number of asked presses -> successes and episodes; empty for tasks without presses.
     """
 
     task: str
@@ -67,6 +68,7 @@ class TaskReport:
     motion_plan_s: float | None
     idle_share: float | None
     rlbench: int | None = None
+    presses: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def report(task: str, records: Sequence[EpisodeRecord]) -> TaskReport:
@@ -88,12 +90,18 @@ def report(task: str, records: Sequence[EpisodeRecord]) -> TaskReport:
         motion_plan_s=_median(records, lambda r: _time(r, "motion_plan", r.keyposes)),
         idle_share=_median(records, lambda r: r.idle_share),
         rlbench=_by_rlbench(records),
+        presses=_by_presses(records),
     )
 
 
 def _by_rlbench(records: Sequence[EpisodeRecord]) -> int | None:
     verdicts = [r.rlbench for r in records if r.rlbench is not None]
     return sum(verdicts) if verdicts else None
+
+
+def _by_presses(records: Sequence[EpisodeRecord]) -> dict[int, tuple[int, int]]:
+    asked = [(int(r.facts["asked_presses"]), r.success) for r in records if "asked_presses" in r.facts]
+    return {n: (asked.count((n, True)), sum(m == n for m, _ in asked)) for n in sorted({n for n, _ in asked})}
 
 
 def _verdict(record: EpisodeRecord) -> str:
@@ -116,10 +124,11 @@ def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
 
 
 def table(reports: Sequence[TaskReport], title: str) -> Table:
-    """The figures as a table of 80 columns; outcomes other than OK and RLBench's verdicts are in its caption."""
+    """The figures as a table of 80 columns; its caption has outcomes other than OK, RLBench's verdicts and presses."""
     idle = any(r.idle_share is not None for r in reports)
     failures = [f"{r.task}: {_failures(r)}" for r in reports if r.successes < r.episodes]
     failures += [f"{r.task}: {r.rlbench}/{r.episodes} by RLBench's rule" for r in reports if r.rlbench is not None]
+    failures += [f"{r.task}: {_presses(r)}" for r in reports if r.presses]
     result = Table(
         title=title,
         title_justify="left",
@@ -159,6 +168,10 @@ def table(reports: Sequence[TaskReport], title: str) -> Table:
 
 def _failures(r: TaskReport) -> str:
     return ", ".join(f"{name} {n}" for name, n in r.outcomes.items() if name != "OK")
+
+
+def _presses(r: TaskReport) -> str:
+    return "by presses " + ", ".join(f"{n}: {good}/{all_}" for n, (good, all_) in r.presses.items())
 
 
 def _show(value: float | None, form: str, scale: float = 1.0) -> str:
