@@ -929,7 +929,9 @@ def test_what_is_not_seen_past_the_arm_either_ends_the_task_and_the_arm_steps_ba
 
 @pytest.mark.parametrize("code", [OutcomeCode.SERVER_TIMEOUT, OutcomeCode.REPLY_UNPARSABLE])
 def test_the_arm_steps_back_for_nothing_else(code: OutcomeCode) -> None:
-    table = Table(todo=3, contact=lambda: table.done == 1, opens=lambda: False, on_plan=lambda n, c: n and fail(code)(n, c))
+    table = Table(
+        todo=3, contact=lambda: table.done == 1, opens=lambda: False, on_plan=lambda n, c: n and fail(code)(n, c)
+    )
     assert run(table, keyposes_per_plan=1).outcome.code is code
     assert table.done == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,3 +42,13 @@ def pressed_in_order(centres_m: Sequence[F64], history: Sequence[Keypose], radiu
         if step < len(centres_m) and keypose.may_collide and not keypose.gripper_open:
             step += bool(np.hypot(*(keypose.T_base_tcp[:2, 3] - centres_m[step][:2])) < radius_m)
     return step
+
+
+def released_at(history: Sequence[Keypose]) -> F64 | None:
+    """(3,) place of the tool, in the base frame, where the hand last opened; None if it has not.
+
+    Args:
+        history: Executed keyposes, oldest first.
+    """
+    opened = [now for before, now in pairwise(history) if now.gripper_open and not before.gripper_open]
+    return opened[-1].T_base_tcp[:3, 3] if opened else None

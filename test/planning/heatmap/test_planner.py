@@ -38,7 +38,13 @@ class Knowing:
         return torch.zeros(1)
 
     def locate(
-        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+        self,
+        seen: torch.Tensor,
+        text: str,
+        goal: Goal,
+        step: int = 0,
+        needed: tuple[bool, bool] = (True, True),
+        known: object = None,
     ) -> F64:
         return px_to_uv(
             project(self.cell.camera, [self.point_m(name) for name in goal.ends(step)])[0], self.cell.camera
@@ -157,7 +163,13 @@ class Blind(Knowing):
     hidden = False
 
     def locate(
-        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+        self,
+        seen: torch.Tensor,
+        text: str,
+        goal: Goal,
+        step: int = 0,
+        needed: tuple[bool, bool] = (True, True),
+        known: object = None,
     ) -> F64:
         if self.hidden and needed[1]:
             raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "It is hidden.")
@@ -178,6 +190,31 @@ def test_where_the_hidden_block_was_is_remembered_within_a_task(cell: Cell) -> N
     assert made.plan(request(cell, released)).finished
     with pytest.raises(StageError, match="hidden"):  # a new task begins without memory
         made.plan(request(cell))
+
+
+def test_a_block_that_looks_like_another_colour_in_the_plate_is_the_one_that_was_put_there(cell: Cell) -> None:
+    """The package's weights take this silver block for something else where it lies in the plate."""
+    cell.reset("pick_place", 20004)
+    made, state, truth = HeatmapPlanner(HeatmapConfig()), cell.state(), cell.truth().T_base_object
+    first = request(cell)
+    assert not made.plan(first).finished
+    block = truth["silver_block"][:3, 3]
+    inside = np.add(truth["plate"][:3, 3], (0.005, 0.0, 0.026))
+    grasp = Keypose(pose(np.eye(3), block), gripper_open=False, may_collide=True)
+    place = Keypose(pose(np.eye(3), inside), gripper_open=True, may_collide=True)
+    cell.set_state(state.q_rad, 0.08, {"silver_block": pose(np.eye(3), inside)})
+    asked = request(cell, grasp, place)
+    with pytest.raises(
+        StageError, match="I do not see the silver block: the object most like it"
+    ):  # to a planner that did not see it before
+        HeatmapPlanner(HeatmapConfig()).plan(asked)
+    assert made.plan(asked).finished
+    made.plan(first)
+    elsewhere = replace(place, T_base_tcp=pose(np.eye(3), np.add(inside, (0.0, 0.05, 0.0))))
+    with pytest.raises(
+        StageError, match="I do not see the silver block: the object most like it"
+    ):  # not where the hand let go of it
+        made.plan(request(cell, grasp, elsewhere))
 
 
 def test_a_name_alone_is_no_task(cell: Cell) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,7 +152,13 @@ class Finder:
         )
 
     def locate(
-        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+        self,
+        seen: torch.Tensor,
+        text: str,
+        goal: Goal,
+        step: int = 0,
+        needed: tuple[bool, bool] = (True, True),
+        known: Callable[[Name, F64], bool] = lambda name, uv: False,
     ) -> F64:
         """(2, 2) places of a step's start and end, 0..1000.
 
@@ -161,6 +168,8 @@ class Finder:
             goal: What they mean.
             step: Step of the goal, from 0.
             needed: Which of the two must be found.
+            known: Whether the object at a (2,) place was already told apart from others: it may look more like
+                another one now.
 
         Raises:
             StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks
@@ -179,7 +188,7 @@ class Finder:
                     f"I do not see the {name} clearly (confidence {sure:.2f}, wanted {self._min_confidence:.2f}): move the camera "
                     "or the objects, or ask for another one."
                 )
-            if (likely := self._likely(seen, uv, name)) != name:
+            if not known(name, uv) and (likely := self._likely(seen, uv, name)) != name:
                 raise refused(
                     f"I do not see the {name}: the object most like it looks like a {likely}. Ask for that, or move it."
                 )

@@ -7,7 +7,8 @@ image: they are built in 3D from the surface points, exactly like the paths that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,10 +19,10 @@ from stvla_ros.geometry.cameras import cloud, project, px_to_uv
 from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
 from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
-from stvla_ros.planning.heatmap.words import Goal
+from stvla_ros.planning.heatmap.words import Goal, Name
 from stvla_ros.planning.in_steps import InSteps
 from stvla_ros.planning.prompt import write_offsets, write_points, write_progress
-from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
+from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order, released_at
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
 
@@ -34,6 +35,9 @@ STACKED_M = (0.065, 0.095)
 
 MAX_BELOW = 45.0
 """Largest image distance of the lower block from where it should be [1/1000]: about the size of a block."""
+
+SAME_M = 0.03
+"""An object that was told apart in this task is the one this close to where it was, or to where the hand let go of it."""
 
 ON_BLOCK_M = 0.03
 """The centre of a stacked block is this close to that of the lower one."""
@@ -53,21 +57,29 @@ class HeatmapConfig:
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """Where the goal of a task was last visible: the block placed on it hides it."""
+    """Of one task.
+
+    Attributes:
+        instruction: Its words.
+        keyposes: Executed at the last request.
+        goal_m: (3,) where its goal was last visible: the block placed on it hides it.
+        places_m: Object -> (3,) where it was last found.
+    """
 
     instruction: str = ""
     keyposes: int = 0
     goal_m: F64 | None = None
+    places_m: Mapping[Name, F64] = field(default_factory=dict)
 
-    def of(self, request: PlanRequest) -> F64 | None:
-        """The place, if the request continues the same task."""
+    def of(self, request: PlanRequest) -> _Memory:
+        """This one if the request continues the same task, else an empty one."""
         same = self.instruction == request.instruction and self.keyposes <= len(request.history)
-        return self.goal_m if same and request.history else None
+        return self if same and request.history else _Memory()
 
 
 class HeatmapPlanner:
     """A Planner on top of a :class:`Finder`. The executed keyposes say what was done. From earlier images of a task it
-    remembers only where the goal of a stack was."""
+    remembers where the goal of a stack was, and which of similar objects is the named one; paths lead to what is seen."""
 
     Config = HeatmapConfig
 
@@ -95,7 +107,7 @@ class HeatmapPlanner:
             )
         planning = _Planning(request, goal, self._finder, self._config, self._memory.of(request))
         plan = planning.push() if goal.action == "push" else planning.carry()
-        self._memory = _Memory(request.instruction, len(request.history), planning.goal_m)
+        self._memory = _Memory(request.instruction, len(request.history), planning.goal_m, planning.places_m)
         return plan
 
 
@@ -103,9 +115,9 @@ class _Planning:
     """The making of one plan."""
 
     def __init__(
-        self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig, goal_m: F64 | None
+        self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig, memory: _Memory
     ) -> None:
-        self.goal_m = goal_m
+        self.goal_m, self.places_m = memory.goal_m, dict(memory.places_m)
         self._request, self._goal, self._finder, self._config = request, goal, finder, config
         self._seen = finder.see(request.frame.rgb)
 
@@ -146,14 +158,26 @@ class _Planning:
 
     def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
         goal = self._goal.single(step)
-        uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed)
+        uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed, self._is_known)
         points = []
         for at, name, must in zip(uv, goal.ends(0), needed, strict=True):
             point = surface_point(self._frame, at) if must else np.full(3, np.nan)
             if point is None:
                 raise refused(f"The camera has no depth at the {name}: move the camera.")
+            if must:
+                self.places_m[name] = point
             points.append(point)
         return points[0], points[1]
+
+    def _is_known(self, name: Name, uv: F64) -> bool:
+        """The object at a place was told apart from others earlier in this task: light and shade differ in the plate."""
+        point = surface_point(self._frame, uv)
+        if point is None or name not in self.places_m:
+            return False
+        places = [self.places_m[name]]
+        if name == self._goal.names[0] and (released := released_at(self._request.history)) is not None:
+            places.append(released)
+        return any(np.hypot(*(point - place)[:2]) < SAME_M for place in places)
 
     def _obstacles(self) -> F32:
         return obstacle_points(self._frame, robot_mask(cloud(self._frame), self._request.robot))
