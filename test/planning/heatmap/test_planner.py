@@ -204,16 +204,12 @@ def test_a_block_that_looks_like_another_colour_in_the_plate_is_the_one_that_was
     place = Keypose(pose(np.eye(3), inside), gripper_open=True, may_collide=True)
     cell.set_state(state.q_rad, 0.08, {"silver_block": pose(np.eye(3), inside)})
     asked = request(cell, grasp, place)
-    with pytest.raises(
-        StageError, match="I do not see the silver block: the object most like it"
-    ):  # to a planner that did not see it before
+    with pytest.raises(StageError, match="I do not see the silver block"):  # to a planner that did not see it before
         HeatmapPlanner(HeatmapConfig()).plan(asked)
     assert made.plan(asked).finished
     made.plan(first)
     elsewhere = replace(place, T_base_tcp=pose(np.eye(3), np.add(inside, (0.0, 0.05, 0.0))))
-    with pytest.raises(
-        StageError, match="I do not see the silver block: the object most like it"
-    ):  # not where the hand let go of it
+    with pytest.raises(StageError, match="I do not see the silver block"):  # not where the hand let go of it
         made.plan(request(cell, grasp, elsewhere))
 
 
