@@ -227,7 +227,7 @@ def test_planner_and_policy_that_disagree_end_with_no_progress() -> None:
     assert (result.outcome.code, table.plans, table.done) == (OutcomeCode.NO_PROGRESS, 3, 0)
 
 
-@pytest.mark.parametrize("code", sorted(RETRYABLE))
+@pytest.mark.parametrize("code", sorted(RETRYABLE - {OutcomeCode.GRASP_FAILED}))
 def test_a_failed_keypose_makes_the_planner_look_again(code: OutcomeCode) -> None:
     failures = iter([True, True, False, True, True])
 
@@ -948,3 +948,40 @@ def test_without_replanning_the_arm_does_not_step_back() -> None:
     table = Behind()
     assert run(table, replan=False).outcome.code is OutcomeCode.GOAL_NOT_GROUNDED
     assert table.homes == []
+
+
+def test_after_a_missed_grasp_the_arm_goes_home_and_the_step_begins_anew() -> None:
+    """With an open hand and a free view; else a policy that learned from demonstrations goes on as if it held something."""
+    misses, homes = iter([True]), []
+
+    class Slippery(Table):
+        """The first grasp fails."""
+
+        def predict(self, plan: TracePlan, history: tuple[Keypose, ...], *args: object) -> Keypose | None:  # type: ignore[override]
+            self.histories.append(len(history))
+            return None if len(history) == 3 else (ABOVE, GRASP, LIFT)[len(history)]
+
+        def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+            if keypose is GRASP and next(misses, False):
+                raise StageError(OutcomeCode.GRASP_FAILED, "Nothing is between the fingers.")
+            if keypose not in (ABOVE, GRASP, LIFT):
+                np.testing.assert_allclose(keypose.T_base_tcp, tcp_pose(HOME_Q_RAD))
+                homes.append((keypose.gripper_open, self.done))
+            return super().execute(plan, keypose, cancel)
+
+    table = Slippery(todo=5)  # above, home; above, grasp, lift
+    result = run(table, keyposes_per_plan=25)
+    assert result.outcome.ok, result.outcome
+    assert homes == [(True, 1)]
+    assert table.histories == [0, 1, 0, 1, 2, 3]
+    assert table.told[1] == "Nothing is between the fingers."
+
+
+def test_grasps_that_are_missed_again_and_again_end_the_task_with_their_code() -> None:
+    def misses(done: int, cancel: CancelToken) -> None:
+        if table.calls.count("execute") % 2:  # every other motion is the way home
+            fail(OutcomeCode.GRASP_FAILED)(done, cancel)
+
+    table = Table(todo=50, on_execute=misses)
+    result = run(table, max_failures=3)
+    assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.GRASP_FAILED, 5)

@@ -128,7 +128,9 @@ class _Loop:
                 continue
             if keypose is None:
                 plan = self._complete_path(plan)
-            elif not self._move(plan, keypose):
+            elif (failed := self._move(plan, keypose)) is not None:
+                if failed.code is OutcomeCode.GRASP_FAILED and self.config.replan:
+                    self._go_home(plan, gripper_open=True)
                 plan = self._plan_now(serves=plan)
             else:
                 plan = self._replan(plan)
@@ -259,11 +261,22 @@ class _Loop:
         """
         if self.plan is None or not self._may_hide_it(error):
             return False
-        self.reason, self.in_view = error.sentence, len(self.history)
-        home = Keypose(tcp_pose(HOME_Q_RAD), self.history[-1].gripper_open, may_collide=False)
-        if not self._move(self.plan, home):
+        self.reason = error.sentence
+        return self._go_home(self.plan, self.history[-1].gripper_open)
+
+    def _go_home(self, plan: TracePlan, gripper_open: bool) -> bool:
+        """Move home. What comes is a task of its own to the policy, which knows nothing of a hand that closed on nothing,
+        or of pauses.
+
+        Returns:
+            Whether the arm is there.
+        """
+        self.in_view, failures = len(self.history), self.failures
+        failed = self._move(plan, Keypose(tcp_pose(HOME_Q_RAD), gripper_open, may_collide=False))
+        self.failures = max(self.failures, failures)  # a way home is no progress
+        if failed is not None:
             return False
-        self.begun = self.in_view = len(self.history)  # to the policy, what comes is a task of its own
+        self.begun = self.in_view = len(self.history)
         return True
 
     def _hold(self, error: StageError) -> None:
@@ -319,8 +332,8 @@ class _Loop:
         if plan.step_index != self.step and not self.hand.holding and not in_contact:
             self.step, self.begun = plan.step_index, len(self.history)
 
-    def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
-        """Execute one keypose. False if it failed and replanning may help."""
+    def _move(self, plan: TracePlan, keypose: Keypose) -> StageError | None:
+        """Execute one keypose. Returns its failure if replanning may help; raises any other."""
         self.last = keypose
         self._report("moving")
         try:
@@ -330,7 +343,7 @@ class _Loop:
             if error.code is OutcomeCode.GRASP_FAILED:
                 self.hand.let_go()
             self._count_failure(error, error.code in RETRYABLE)
-            return False
+            return error
         finally:
             self.fresh_ns = self.stages.now_ns()
         for part, seconds in outcome.times_s.items():
@@ -339,7 +352,7 @@ class _Loop:
         self.failures = 0
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
-        return True
+        return None
 
     def _remember_grasp(self, plan: TracePlan, keypose: Keypose) -> None:
         """Remember what an executed keypose took or released. An open hand that closes in contact has grasped, as the
