@@ -985,3 +985,28 @@ def test_grasps_that_are_missed_again_and_again_end_the_task_with_their_code() -
     table = Table(todo=50, on_execute=misses)
     result = run(table, max_failures=3)
     assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.GRASP_FAILED, 5)
+
+
+def test_the_arm_steps_out_of_the_view_with_an_object_in_the_hand_if_no_path_is_in_use() -> None:
+    """The goal was moved to where the arm hides it: guidance refuses the path, and the planner sees no goal."""
+    moved = iter([StageError(OutcomeCode.SCENE_CHANGED, "The goal has moved.")])
+
+    def on_predict(done: int, cancel: CancelToken) -> None:
+        if done == 3 and (error := next(moved, None)):
+            raise error
+
+    table = Carry(ABOVE, GRASP, LIFT, LIFT, PLACE, ABOVE, on_predict=on_predict)
+    table.on_plan = lambda n, c: fail(OutcomeCode.GOAL_NOT_GROUNDED)(n, c) if table.done == 3 else None
+    execute, homes = table.execute, []
+
+    def watched(plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        if keypose not in table.keyposes:
+            np.testing.assert_allclose(keypose.T_base_tcp, tcp_pose(HOME_Q_RAD))
+            homes.append((table.done, keypose.gripper_open))
+        return execute(plan, keypose, cancel)
+
+    table.execute = watched  # type: ignore[method-assign]
+    result = run(table, keyposes_per_plan=25)
+    assert result.outcome.ok, result.outcome
+    assert homes == [(3, False)]
+    assert table.histories[:6] == [0, 1, 2, 3, 3, 3], "the policy still knows that it holds something"

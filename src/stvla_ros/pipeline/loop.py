@@ -164,7 +164,7 @@ class _Loop:
                 with self._clock("planning"):
                     plan = self._draw()(self.cancel)
             except StageError as error:
-                if self._step_back(error):
+                if self._step_back(error, idle=serves is None):
                     serves = None  # with a free view there is no reason to go on with an old path
                     continue
                 self._handle_failed_plan(error)
@@ -203,7 +203,7 @@ class _Loop:
             self.replanner.start(self._draw())
         plan = self._take(old) if self.replanner.ready() else old
         if self.failing is not None:
-            if self._may_hide_it(self.failing):
+            if self._may_hide_it(self.failing, idle=False):
                 return self._plan_now(serves=old)
             self._end_if_held_too_long(self.failing)
         return plan
@@ -245,28 +245,33 @@ class _Loop:
             )
         return self._accept(plan)
 
-    def _may_hide_it(self, error: StageError) -> bool:
-        """The planner does not see an object, and the arm, which has touched something since it last stepped back and is
-        free now, may stand in front of it. Before that the path in use was drawn on a free view and is carried out."""
-        touched = any(keypose.may_collide for keypose in self.history[self.in_view :])
-        free = touched and not self.history[-1].may_collide and not self.hand.holding
-        return free and error.code is OutcomeCode.GOAL_NOT_GROUNDED and self.config.replan
+    def _may_hide_it(self, error: StageError, idle: bool) -> bool:
+        """The planner does not see an object, and the arm, which has moved since it was last at home, may stand in front of
+        it. While a path is in use, which was drawn on a free view, that counts only after a contact, with the arm free again
+        and nothing in the hand."""
+        moved = self.history[self.in_view :]
+        released = any(keypose.may_collide for keypose in moved) and not (moved[-1].may_collide or self.hand.holding)
+        return error.code is OutcomeCode.GOAL_NOT_GROUNDED and self.config.replan and bool(moved if idle else released)
 
-    def _step_back(self, error: StageError) -> bool:
-        """Planning failed: if the arm may hide the object, move it home, out of the view, once per contact. What the planner
-        saw earlier is no substitute for a fresh look: things may have moved since, and a path begins at a measured depth.
+    def _step_back(self, error: StageError, idle: bool) -> bool:
+        """Planning failed: if the arm may hide the object, move it home, out of the view. What the planner saw earlier is no
+        substitute for a fresh look: things may have moved since, and a path begins at a measured depth.
+
+        Args:
+            error: Why.
+            idle: There is no path in use.
 
         Returns:
             Whether it is there, so that the planner should look again.
         """
-        if self.plan is None or not self._may_hide_it(error):
+        if self.plan is None or not self._may_hide_it(error, idle):
             return False
         self.reason = error.sentence
         return self._go_home(self.plan, self.history[-1].gripper_open)
 
     def _go_home(self, plan: TracePlan, gripper_open: bool) -> bool:
-        """Move home. What comes is a task of its own to the policy, which knows nothing of a hand that closed on nothing,
-        or of pauses.
+        """Move home. With an empty hand, what comes is a task of its own to the policy, which knows nothing of a hand that
+        closed on nothing, or of pauses.
 
         Returns:
             Whether the arm is there.
@@ -276,7 +281,8 @@ class _Loop:
         self.failures = max(self.failures, failures)  # a way home is no progress
         if failed is not None:
             return False
-        self.begun = self.in_view = len(self.history)
+        self.in_view = len(self.history)
+        self.begun = self.begun if self.hand.holding else self.in_view
         return True
 
     def _hold(self, error: StageError) -> None:
