@@ -213,6 +213,20 @@ def test_a_block_that_looks_like_another_colour_in_the_plate_is_the_one_that_was
         made.plan(request(cell, grasp, elsewhere))
 
 
+def test_a_block_that_another_one_resembles_in_its_new_place_is_the_one_that_was_put_there(cell: Cell) -> None:
+    """On top of the azure block, the package's weights see a second white block in this scene."""
+    cell.reset("stack_cube", 20024)
+    made, state, truth = HeatmapPlanner(HeatmapConfig()), cell.state(), cell.truth().T_base_object
+    assert not made.plan(request(cell)).finished
+    on = np.add(truth["azure_block"][:3, 3], (0.0, 0.0, 0.04))
+    grasp = Keypose(truth["white_block"], gripper_open=False, may_collide=True)
+    place = Keypose(pose(np.eye(3), on), gripper_open=True, may_collide=True)
+    cell.set_state(state.q_rad, 0.08, {"white_block": pose(np.eye(3), on)})
+    with pytest.raises(StageError, match="I see two objects that could be the white block"):  # a new planner
+        HeatmapPlanner(HeatmapConfig()).plan(request(cell, grasp, place))
+    assert made.plan(request(cell, grasp, place)).finished
+
+
 def test_a_name_alone_is_no_task(cell: Cell) -> None:
     cell.reset("pick_place", 3)
     with pytest.raises(StageError, match="no action") as error:

@@ -168,8 +168,8 @@ class Finder:
             goal: What they mean.
             step: Step of the goal, from 0.
             needed: Which of the two must be found.
-            known: Whether the object at a (2,) place was already told apart from others: it may look more like
-                another one now.
+            known: Whether the object at a (2,) place was already told apart from others: it, or another one, may look
+                different now.
 
         Raises:
             StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks
@@ -181,14 +181,15 @@ class Finder:
         ):
             if not must:
                 continue
-            if second > AMBIGUOUS:
+            settled = known(name, uv)
+            if second > AMBIGUOUS and not settled:
                 raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
             if sure < self._min_confidence:
                 raise refused(
                     f"I do not see the {name} clearly (confidence {sure:.2f}, wanted {self._min_confidence:.2f}): move the camera "
                     "or the objects, or ask for another one."
                 )
-            if not known(name, uv) and (likely := self._likely(seen, uv, name)) != name:
+            if not settled and (likely := self._likely(seen, uv, name)) != name:
                 raise refused(
                     f"I do not see the {name}: the object most like it looks like a {likely}. Ask for that, or move it."
                 )
