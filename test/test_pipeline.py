@@ -1010,3 +1010,25 @@ def test_the_arm_steps_out_of_the_view_with_an_object_in_the_hand_if_no_path_is_
     assert result.outcome.ok, result.outcome
     assert homes == [(3, False)]
     assert table.histories[:6] == [0, 1, 2, 3, 3, 3], "the policy still knows that it holds something"
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_arm_goes_home_when_the_policy_is_done_and_the_planner_does_not_see_it(background: bool) -> None:
+    """What it did may be behind the arm. From home the planner sees it."""
+    homes: list[int] = []
+
+    class Done(Table):
+        """Three keyposes; they count as done once the arm is at home."""
+
+        def predict(self, *args: object) -> Keypose | None:  # type: ignore[override]
+            found: Keypose | None = super().predict(*args)  # type: ignore[arg-type]
+            return found if self.done < 3 else None
+
+        def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+            if not np.allclose(keypose.T_base_tcp, np.eye(4)):
+                homes.append(self.done)
+            return super().execute(plan, keypose, cancel)
+
+    result = run(Done(todo=4), background, keyposes_per_plan=25)
+    assert result.outcome.ok, result.outcome
+    assert homes == [3]

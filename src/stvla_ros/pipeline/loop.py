@@ -226,6 +226,9 @@ class _Loop:
         if not self.config.replan:
             return self._ask_whether_finished()
         self._count_idle()
+        if self.idle_plans > 1 and self.history[self.in_view :]:
+            self._go_home(old, self.history[-1].gripper_open)  # the arm may hide what one of the two does not see
+            return self._plan_now()
         if self.replanner.pending:
             self._report("planning")
             with self._clock("planning"):
