@@ -10,6 +10,8 @@ from benchmarks.replanning.__main__ import by_object
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.pipeline import LocalStages, Progress
+from stvla_ros.sim.cell import Cell
 
 
 def run(replan: bool, seed: int) -> EpisodeRecord:
@@ -40,6 +42,35 @@ def test_without_a_disturbance_the_first_plan_is_enough() -> None:
     assert record.success, record
     assert record.disturbance == ""
     assert len(record.plan_times_s) == pytest.approx(2), "the first plan, and whether the task is finished"
+
+
+class Stamps:
+    """Keeps the time at which each episode begins and ends."""
+
+    def __init__(self) -> None:
+        self.ns: list[int] = []
+
+    def __call__(self, episode: EpisodeSpec, instruction: str, cell: Cell, stages: LocalStages) -> Stamps:
+        self._cell = cell
+        self.ns.append(cell.time_ns)
+        return self
+
+    def report(self, progress: Progress) -> None: ...
+
+    def look(self) -> None: ...
+
+    def conclude(self, record: EpisodeRecord) -> None:
+        self.ns.append(self._cell.time_ns)
+
+
+def test_an_episode_has_the_same_stamps_whatever_ran_before() -> None:
+    """A learned policy draws its noise by them: else the command that repeats a failure would not repeat it."""
+    settings, stamps = StackSettings(), Stamps()
+    settings = replace(settings, loop=replace(settings.loop, max_keyposes=1))
+    with CellEnvironmentSetup(settings, stamps).open() as environment:
+        for _ in range(2):
+            environment.run(EpisodeSpec("pick_place", 0))
+    assert stamps.ns[:2] == stamps.ns[2:]
 
 
 def test_the_benchmark_counts_by_what_was_moved() -> None:

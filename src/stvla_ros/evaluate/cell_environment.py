@@ -112,6 +112,7 @@ class CellEnvironment:
 
     def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         """Lay out the scene, carry out its instruction, judge. Repeats exactly."""
+        self._cell.restart_clock()  # learned policies draw their noise by the images' stamps
         try:
             instruction = self._cell.reset(episode.task, episode.seed, episode.distractors)
         except StageError as error:

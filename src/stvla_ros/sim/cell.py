@@ -89,6 +89,11 @@ class Cell:
         """Simulated time."""
         return round(self._steps * self.config.timestep_s * 1e9)
 
+    def restart_clock(self) -> None:
+        """Time begins at 0 again, for a reset that follows. Not where anything remembers earlier stamps, as nodes do."""
+        with self._lock:
+            self._steps = self._laid_at = 0
+
     @property
     def instruction(self) -> str:
         """The current task's instruction; empty before the first reset."""
