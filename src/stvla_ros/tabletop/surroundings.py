@@ -84,8 +84,8 @@ def without_surroundings(
     edge = _dilated(past, EDGE_PX).ravel()
     strip = (_dilated(exclude, round(ARM * labels.shape[1])) & like_table).ravel()
     bare = [
-        _is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px)
-        or np.count_nonzero(strip[pixels]) > MAX_LIKE * len(pixels)
+        _is_bare(height, pixels, like.take(pixels) | edge.take(pixels), table, min_px)
+        or np.count_nonzero(strip.take(pixels)) > MAX_LIKE * len(pixels)
         for pixels in members
     ]
     labels = renumber(labels, np.array([True, *(~off & ~np.array(bare, dtype=bool))]))
@@ -98,14 +98,16 @@ def _dilated(mask: Bool, radius: int) -> Bool:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), square)) > 0
 
 
-def _is_bare(height_m: F32, like: Bool, table: SupportPlane, min_px: int) -> bool:
-    """A bump in the measured table: no higher than noise can explain, and it looks like the table."""
+def _is_bare(height_m: F32, pixels: npt.NDArray[np.intp], like: Bool, table: SupportPlane, min_px: int) -> bool:
+    """Some pixels (N,) of a frame are a bump in the measured table: no higher than noise can explain, and (N,) they
+    look like the table."""
     if not len(like) or np.count_nonzero(like) < MAX_LIKE * len(like):
         return False
     if len(like) > SMALL_PX * min_px:
         return False
     floors = TINY_FLOORS if len(like) < TINY_PX * min_px else LOW_FLOORS
-    known = height_m[np.isfinite(height_m)]
+    known = height_m.take(pixels)
+    known = known[np.isfinite(known)]
     return not len(known) or float(np.quantile(known, 0.9)) < floors * table.noise_floor_m
 
 
