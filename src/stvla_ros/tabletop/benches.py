@@ -176,7 +176,7 @@ def _with_likes(own: Bool, away_m: F32, above: Bool, cells: Cells) -> Bool:
     count, parts = cv2.connectedComponents(beside.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
     holds = np.bincount(parts[own], minlength=count) > 0
     holds[0] = False
-    return np.asarray(holds.take(parts))
+    return np.asarray(holds.take(np.asarray(parts)))
 
 
 def _risers(bench: Bool, lower: Bool, plane: SupportPlane, points_m: F32, camera: Camera) -> Bool:

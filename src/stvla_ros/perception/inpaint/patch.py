@@ -160,7 +160,8 @@ class Patch:
         seen = cells or Cells.of(self.grid, view)
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
         *colour, deviation = cv2.split(continued)
-        return self.grid.spread(np.asarray(cv2.merge(colour), dtype=np.float32)), self.grid.spread(deviation)
+        rgb = np.asarray(cv2.merge(colour), dtype=np.float32)
+        return self.grid.spread(rgb), self.grid.spread(np.asarray(deviation, dtype=np.float32))
 
     def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float, before: Copies | None) -> None:
         """Copy the surface's grain from a frame, once: so it stays while the hole does.
