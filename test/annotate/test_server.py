@@ -242,6 +242,17 @@ def test_from_draft_to_export(people: dict[str, TestClient], store: Store, tmp_p
     assert tables[3] == info
 
 
+def test_the_page_is_told_where_the_pipeline_saw_a_hand(tmp_path: Path) -> None:
+    """Short gaps and glimpses are none; a video that no pipeline has looked at has no hands."""
+    seen = np.zeros(70, bool)
+    seen[5:26], seen[12], seen[40:61], seen[66] = True, False, True, True
+    data = make_videos(tmp_path / "data", 2)
+    np.savez(data / "v0000" / "hands.npz", seen=seen)
+    store = Store(data)
+    store.add_videos()
+    assert [store.opened(video)["hands"] for video in (1, 2)] == [[(5, 25), (40, 60)], []]
+
+
 def test_malformed_requests_change_nothing(alone: TestClient, store: Store) -> None:
     """Random methods, paths, headers and bodies: nothing but an answer with a known status, and no change."""
     random_ = random.Random(0)

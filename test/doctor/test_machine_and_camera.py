@@ -44,6 +44,7 @@ def test_a_container_with_64_mb_of_shared_memory() -> None:
 
 def test_a_busy_machine() -> None:
     assert [check_load(load, 2).state for load in (1.0, 3.5)] == [State.OK, State.WARNING]
+    assert ["sysctl" in check_load(3.5, 2, grouped).remedy for grouped in (False, True)] == [False, True]
 
 
 def depth(holes: float, metres: float = 0.9) -> np.ndarray:

@@ -222,7 +222,8 @@ class Store:
             return {
                 "id": video, "name": row["name"], "frames": plain["video"]["frames"], "fps": plain["video"]["fps"],
                 "size_px": plain["video"]["size_px"], "K": plain["camera"]["K"],
-                "depth_unit_m": plain["camera"]["depth_unit_m"], "weak": json.loads(row["weak"]), **self._newest(row),
+                "depth_unit_m": plain["camera"]["depth_unit_m"], "weak": json.loads(row["weak"]),
+                "hands": videos.hands(self._data / row["folder"]), **self._newest(row),
             }  # fmt: skip
 
     def revisions(self, video: int) -> list[dict[str, Any]]:

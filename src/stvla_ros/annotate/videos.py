@@ -21,8 +21,9 @@ from stvla_ros.data.st_human.info import INFO, Camera, Provenance, SceneObject, 
 from stvla_ros.data.st_human.info_json import plain_info, read_info
 from stvla_ros.data.st_human.process.folder import CAMERA, DEPTH, RGB, find_videos, open_video
 from stvla_ros.data.st_human.process.scene import find_table
-from stvla_ros.data.st_human.process.video import QUALITY
-from stvla_ros.files import check_file, read_image, read_json
+from stvla_ros.data.st_human.process.segments import hand_spans
+from stvla_ros.data.st_human.process.video import HANDS, QUALITY
+from stvla_ros.files import check_file, read_arrays, read_image, read_json
 
 JPEG_QUALITY = 90
 THUMBNAIL_PX = 160
@@ -82,6 +83,12 @@ def _weak(path: Path) -> dict[str, Any]:
         str(episode["id"]): {"route": episode["route"], "reasons": episode["reasons"], "frames": episode["weak_frames"]}
         for episode in read_json(path, ImageError)["episodes"]
     }
+
+
+def hands(folder: Path) -> list[tuple[int, int]]:
+    """First and last frame of each stay of a hand in view, as the pipeline saw it; none where it has not looked."""
+    path = folder / HANDS
+    return hand_spans(read_arrays(path, ImageError)["seen"]) if path.exists() else []
 
 
 def draft(info: VideoInfo) -> dict[str, Any]:

@@ -213,10 +213,11 @@ COMMANDS = {
     ),
     "human": Entry(
         TRAIN,
-        "make ST-Human data of videos of hands, check it, make tables and samples of it, plan acceptance, synthesise videos",
+        "make ST-Human data of videos of hands, check and compare it, make tables and samples of it, plan acceptance, synthesise",
         (
             "stvla human process videos --output st_human --template put_on",
             "stvla human check st_human",
+            "stvla human compare st_human accepted",
             "stvla human tables st_human tables",
             "stvla human samples accepted --videos st_human --output train",
             "stvla human plan 500 --usual 0.985",

@@ -21,6 +21,7 @@ from stvla_ros.commands.recordings import add_bag_arguments, hints_of
 from stvla_ros.config import ConfigError
 from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.st_human.templates import TEMPLATES
+from stvla_ros.files import written
 
 if TYPE_CHECKING:
     from stvla_ros.data.st_human.info import VideoInfo
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     verbs = parser.add_subparsers(
-        dest="verb", metavar="process|check|tables|samples|plan|synthesise", required=True, parser_class=_VerbParser
+        dest="verb",
+        metavar="process|check|compare|tables|samples|plan|synthesise",
+        required=True,
+        parser_class=_VerbParser,
     )
     process = verbs.add_parser("process", help="find hands, actions, paths and relations in RGB-D videos; resumes")
     option = process.add_argument
@@ -65,6 +69,10 @@ def add_arguments(parser: Parser) -> None:
     add_bag_arguments(process)
     check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
+    compare = verbs.add_parser("compare", help="how far two annotations of the same videos are apart")
+    compare.add_argument("first", type=Path, metavar="FIRST", help="what the pipeline or a person made of them")
+    compare.add_argument("second", type=Path, metavar="SECOND", help="what somebody else made of them")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the figures, and each pair of actions, there")
     tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
     tables.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     tables.add_argument("output", type=Path, metavar="OUT", help="a new folder")
@@ -128,6 +136,7 @@ def run(arguments: Namespace) -> int:
     verbs: dict[str, Callable[[Namespace], int]] = {
         "process": _process,
         "check": _check,
+        "compare": _compare,
         "tables": _tables,
         "samples": _samples,
         "plan": _plan,
@@ -187,6 +196,44 @@ def _check(arguments: Namespace) -> int:
 
 def _counted(numbers: Counter[str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in numbers.most_common())
+
+
+def _compare(arguments: Namespace) -> int:
+    import json
+
+    from stvla_ros.data.st_human.agreement import CONTACT_MM, FRAMES, PATH_MM, compare
+
+    found = compare(_right(arguments.first), _right(arguments.second))
+    rows = found.rows()
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    table = Table(
+        "template", "in both", "only first", "only second", "F1", "contact, frames", "release, frames", "contact mm",
+        "path RMS mm", "turn deg", "same sentence", "would pass",
+    )  # fmt: skip
+    for name, row in rows.items():
+        table.add_row(
+            name, str(row["both"]), str(row["only_first"]), str(row["only_second"]),
+            _figure(row["segments_f1"], ".2f"),
+            *(_figure(row[key], ".1f") for key in ("contact_frames", "release_frames", "contact_mm", "path_rms_mm", "turn_deg")),
+            *(_figure(row[key], ".0%") for key in ("sentence", "agree")),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"{found.videos} videos are in both. Frames are means, mm of contacts and degrees medians. Would pass: the same "
+        f"sentence, contact and release within {FRAMES} frames, their points within {CONTACT_MM:g} mm, other points within "
+        f"{PATH_MM:g} mm."
+    )
+    for place, alone in zip((arguments.first, arguments.second), found.only_in, strict=True):
+        if alone:
+            console.print(f"Only in {place}: {len(alone)} videos, not compared: {', '.join(alone[:3])}.")
+    if arguments.json is not None:
+        with written(arguments.json) as part:
+            part.write_text(json.dumps({"tasks": rows, "pairs": [p.figures() for p in found.pairs]}, indent=1) + "\n")
+    return 0
+
+
+def _figure(value: float | None, how: str) -> str:
+    return "-" if value is None else format(value, how)
 
 
 def _tables(arguments: Namespace) -> int:

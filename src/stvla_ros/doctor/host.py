@@ -63,19 +63,19 @@ def check_shared_memory(free_bytes: float) -> Finding:
     return ok(name, figure, value=free_bytes, unit="B")
 
 
-def check_load(load: float, processors: int) -> Finding:
+def check_load(load: float, processors: int, autogroup: bool = False) -> Finding:
     """Whether the processors keep up.
 
     Args:
         load: Mean number of runnable processes over the last minute.
         processors: Number of them.
+        autogroup: Whether Linux shares the processors between terminals instead of processes, as Ubuntu does. On a full
+            machine even a node that does almost nothing is then held up for half a second at times.
     """
     figure = f"{load:.1f} runnable processes on {processors} processors"
     if load > BUSY * processors:
-        return warning(
-            "Load",
-            f"{figure}: ages and rates suffer",
-            "end what is not needed, or move the planner to another machine",
-            load,
-        )
+        remedy = "end what is not needed, or move the planner to another machine"
+        if autogroup:
+            remedy += "; `sudo sysctl kernel.sched_autogroup_enabled=0` keeps nodes from being held up by other terminals"
+        return warning("Load", f"{figure}: ages and rates suffer", remedy, load)
     return ok("Load", figure, value=load)

@@ -4,7 +4,8 @@ A bag has two times per message: when it was recorded, by the recorder's clock, 
 clock of the node that stamped it. Usually both clocks are the same. But in simulation the stamps are simulated time,
 a camera's own clock may be minutes off, and either clock may jump when a simulation restarts or a clock is set.
 
-Messages whose stamps are equally far from their record times share a clock. Their stamps are shifted by one constant,
+Messages whose stamps are equally far from their record times share a clock, and so do the messages of one topic as long
+as they may only have come late. Their stamps are shifted by one constant,
 so that messages which belong together stay together. Each clock has its own constant, so that messages which came
 together come together again, whatever the clocks said: a clock that was off during the recording is on time in the
 replay.
@@ -30,6 +31,10 @@ from stvla_ros.ros.convert import ns_to_time, time_to_ns
 
 APART_NS = 1_000_000_000
 """Stamps further than this from the record time are not by the recorder's clock; less is transport delay."""
+
+DELAY_NS = 5_000_000_000
+"""Where a topic's stamps go on in order, they are by the same clock as before and came late, at most by this: a full
+machine keeps a recorder waiting."""
 
 GAP_NS = 10_000_000_000
 """A longer silence, or a jump of the recorder's clock, is skipped."""
@@ -189,14 +194,16 @@ class BagClocks:
     def __init__(self, first_ns: int) -> None:
         self._recorder = _Clock(0, -first_ns)
         self._others: list[_Clock] = []
+        self._streams: dict[str, tuple[_Clock, int]] = {}  # the clock of a stream's last message, and its stamp
         self._recorded_ns = first_ns
         self.position_ns = 0
         """When the last message is due, since the beginning of the replay."""
 
-    def place(self, recorded_ns: int, stamp_ns: int) -> int:
+    def place(self, stream: str, recorded_ns: int, stamp_ns: int) -> int:
         """Take one message.
 
         Args:
+            stream: What comes in the order of its stamps, from one clock.
             recorded_ns: When it was recorded.
             stamp_ns: The stamp in its header; 0 means none and counts as the record time.
 
@@ -207,16 +214,22 @@ class BagClocks:
         self._recorded_ns = recorded_ns
         now_ns = self.position_ns + passed_ns
         apart_ns = stamp_ns - recorded_ns if stamp_ns else 0
-        clock = min([self._recorder, *self._others], key=lambda clock: abs(clock.apart_ns - apart_ns))
-        if abs(clock.apart_ns - apart_ns) > APART_NS:
-            clock = _Clock(apart_ns, now_ns - stamp_ns)
-            self._others = [*self._others, clock][-CLOCKS:]
+        clock, before_ns = self._streams.get(stream, (self._recorder, 0))
+        late_ns = clock.apart_ns - apart_ns
+        if not (before_ns and before_ns <= stamp_ns and -APART_NS <= late_ns <= DELAY_NS):
+            clock = min([self._recorder, *self._others], key=lambda clock: abs(clock.apart_ns - apart_ns))
+            late_ns = clock.apart_ns - apart_ns
+            if abs(late_ns) > APART_NS:
+                clock, late_ns = _Clock(apart_ns, now_ns - stamp_ns), 0
+                self._others = [*self._others, clock][-CLOCKS:]
+        if stamp_ns:
+            self._streams[stream] = clock, stamp_ns
         own = clock is self._recorder
         due_ns = (recorded_ns if own else stamp_ns) + clock.shift_ns
         if not -APART_NS <= due_ns - self.position_ns <= GAP_NS:
             clock.shift_ns += now_ns - due_ns
             due_ns = now_ns
-        if not own:
+        if not own and late_ns <= APART_NS:
             clock.apart_ns = apart_ns
         self.position_ns = max(self.position_ns, due_ns)
         return clock.shift_ns
@@ -229,6 +242,7 @@ def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns:
     """
     for stamped in getattr(entry.message, "transforms", [entry.message]):
         stamp_ns = time_to_ns(stamped.header.stamp)
-        shift_ns = clocks.place(first_ns + entry.after_ns, stamp_ns)
+        stream = f"{entry.topic} {getattr(stamped, 'child_frame_id', '')}"  # transforms of several nodes share a topic
+        shift_ns = clocks.place(stream, first_ns + entry.after_ns, stamp_ns)
         if stamp_ns:
             stamped.header.stamp = ns_to_time(max(0, stamp_ns + shift_ns + started_ns))

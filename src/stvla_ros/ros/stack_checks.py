@@ -69,7 +69,9 @@ def check_environment(rmw: str) -> Iterator[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         yield host.check_shared_memory(shutil.disk_usage(shared).free)
-    yield host.check_load(os.getloadavg()[0], len(os.sched_getaffinity(0)))
+    autogroup = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    grouped = autogroup.exists() and autogroup.read_text().strip() == "1"
+    yield host.check_load(os.getloadavg()[0], len(os.sched_getaffinity(0)), grouped)
 
 
 def check_disk(view: StackView | None, folder: Path) -> Finding:

@@ -3,7 +3,7 @@ import { type Action, ApiError, call, depthOf, type Document, imageUrl, type Me,
 import { Cloud } from "./Cloud";
 import { Details } from "./Details";
 import { type Command, commandOf, COMMANDS, keys, setKey } from "./keys";
-import { at, type FrameKey, interpolated, newAction, placed, pointAt, project, smoothed, surface, withFrame } from "./model";
+import { at, type FrameKey, handChange, interpolated, newAction, placed, pointAt, project, smoothed, surface, withFrame } from "./model";
 import { type Conflict, Journal, Saver, type Status } from "./saver";
 import { Preview } from "./Preview";
 import { Timeline } from "./Timeline";
@@ -112,6 +112,7 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
     const todo: Record<Command, () => void> = {
       back: () => go(frame - far),
       forward: () => go(frame + far),
+      hand: () => go(handChange(video.hands, frame, !event.shiftKey)),
       previous: () => choose(document.actions[Math.max(index - 1, 0)]),
       next: () => choose(document.actions[Math.min(index + 1, document.actions.length - 1)]),
       start: () => set("start_frame"),
@@ -119,7 +120,7 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
       release: () => set("release_frame"),
       end: () => set("end_frame"),
       add: () => {
-        const added = newAction(document, frame);
+        const added = newAction(document, frame, video.hands);
         change({ ...document, actions: [...document.actions, added] });
         setChosen(added.id);
       },

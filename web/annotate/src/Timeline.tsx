@@ -12,12 +12,13 @@ interface Props {
 
 const AROUND = 6;
 
-/** Actions on one line, weak places below them, and small pictures of the frames around this one. */
+/** Where a hand is seen, actions on one line, weak places below them, and small pictures of the frames around this one. */
 export function Timeline({ video, actions, chosen, frame, onFrame, onChoose }: Props) {
   const last = video.frames - 1;
   const left = (n: number): string => `${(100 * n) / Math.max(last, 1)}%`;
   const handOf = (n: number): Action | undefined =>
     actions.find((action) => n >= (action.start_frame ?? Infinity) && n <= (action.end_frame ?? action.start_frame ?? -1));
+  const seen = (n: number): boolean => video.hands.some(([from, to]) => n >= from && n <= to);
   const first = Math.min(Math.max(frame - AROUND, 0), Math.max(last - 2 * AROUND, 0));
   const strip = Array.from({ length: Math.min(2 * AROUND + 1, video.frames) }, (_, i) => first + i);
   return (
@@ -29,6 +30,9 @@ export function Timeline({ video, actions, chosen, frame, onFrame, onChoose }: P
           onFrame(Math.round(((event.clientX - box.left) / box.width) * last));
         }}
       >
+        {video.hands.map(([from, to]) => (
+          <div key={from} className="seen" title="a hand is in view" style={{ left: left(from), width: left(Math.max(to - from, 1)) }} />
+        ))}
         {actions.map((action) => {
           const [start, end] = [action.start_frame ?? 0, action.end_frame ?? action.start_frame ?? 0];
           return (
@@ -54,7 +58,7 @@ export function Timeline({ video, actions, chosen, frame, onFrame, onChoose }: P
       </div>
       <div className="strip">
         {strip.map((n) => (
-          <figure key={n} className={`${n === frame ? "now" : ""} ${handOf(n) ? "hand" : ""}`} onClick={() => onFrame(n)}>
+          <figure key={n} className={`${n === frame ? "now" : ""} ${handOf(n) ? "hand" : ""} ${seen(n) ? "seen" : ""}`} onClick={() => onFrame(n)}>
             <img src={`api/videos/${video.id}/frames/${n}.jpg?thumb`} alt={`frame ${n}`} />
             <figcaption>
               {n} {FRAMES.filter((key) => handOf(n)?.[key] === n).map((key) => key.replace("_frame", "")).join(" ")}

@@ -67,6 +67,7 @@ export interface Video extends Newest {
   K: [number, number, number, number]; // fx, fy, cx, cy; the centre of the first pixel is (0, 0)
   depth_unit_m: number;
   weak: Record<string, Weak>;
+  hands: [first: number, last: number][]; // where the pipeline saw one
 }
 
 export interface Row {

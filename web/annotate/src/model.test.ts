@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Action, Document, Waypoint } from "./api";
-import { formOf, interpolated, merge, newAction, pointAt, project, sentenceOf, slerp, slotsFor, smoothed, surface, withFrame } from "./model";
+import { formOf, handChange, interpolated, merge, newAction, pointAt, project, sentenceOf, slerp, slotsFor, smoothed, surface, withFrame } from "./model";
 
 const camera = { K: [600, 610, 320, 240] as [number, number, number, number], size_px: [640, 480] as [number, number], depth_unit_m: 0.001 };
 const point = (frame: number, x: number, source: Waypoint["source"]): Waypoint => ({
@@ -85,5 +85,18 @@ describe("two people's changes", () => {
     const removed = { ...base, actions: [a2] };
     expect(merge(base, removed, base).value.actions).toEqual([a2]);
     expect(merge(base, removed, { ...base, actions: [{ ...a1, hand: "left" as const }, a2] }).conflicts).toEqual(["actions.a1"]);
+  });
+});
+
+describe("hands that the pipeline saw", () => {
+  const hands: [number, number][] = [[5, 20], [30, 42]];
+  test("are gone to, forward and back, and nowhere from the last", () => {
+    expect([0, 5, 20, 42].map((n) => handChange(hands, n, true))).toEqual([5, 20, 30, 42]);
+    expect([50, 30, 5].map((n) => handChange(hands, n, false))).toEqual([42, 20, 5]);
+    expect(handChange([], 7, true)).toBe(7);
+  });
+  test("end a new action that starts with them", () => {
+    const empty = { instruction: "", objects: [], actions: [] };
+    expect([5, 12, 20, 25].map((n) => newAction(empty, n, hands).end_frame)).toEqual([20, 20, null, null]);
   });
 });

@@ -81,12 +81,21 @@ export function smoothed(path: Waypoint[]): Waypoint[] {
   });
 }
 
-export function newAction(document: Document, frame: number): Action {
+export type Span = [first: number, last: number];
+
+/** The next frame, or the one before, at which a hand comes into view or leaves it; the same frame where there is none. */
+export function handChange(hands: Span[], frame: number, later: boolean): number {
+  const changes = hands.flat().filter((n) => (later ? n > frame : n < frame));
+  return changes.length ? (later ? Math.min(...changes) : Math.max(...changes)) : frame;
+}
+
+/** An action that starts at a frame; where a hand is in view, it lasts as long as the hand does. */
+export function newAction(document: Document, frame: number, hands: Span[] = []): Action {
   let n = document.actions.length + 1;
   while (document.actions.some((action) => action.id === `a${n}`)) n++;
   return {
     id: `a${n}`, template: "", slots: {}, hand: "right", start_frame: frame, contact_frame: null, release_frame: null,
-    end_frame: null, trajectory: [], motion: {},
+    end_frame: hands.find(([first, last]) => first <= frame && frame < last)?.[1] ?? null, trajectory: [], motion: {},
   }; // prettier-ignore
 }
 

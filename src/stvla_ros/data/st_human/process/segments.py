@@ -94,13 +94,18 @@ def _reaches_in(start: F32, end: F32) -> bool:
     return bool(rim.mean() > 0.01)
 
 
-def find_segments(seen: Bool) -> tuple[list[Segment], list[str]]:
-    """The segments, and one sentence for each that lacks a hand-free frame before or after it."""
+def hand_spans(seen: Bool) -> list[tuple[int, int]]:
+    """First and last frame of each stay of a hand in view, without short gaps and glimpses; ``seen`` is (T,)."""
     filled = seen.copy()
     for a, b in runs(~seen):
         if a > 0 and b < len(seen) and b - a < GAP:
             filled[a:b] = True
-    spans = [(a, b - 1) for a, b in runs(filled) if b - a >= LEAST]
+    return [(a, b - 1) for a, b in runs(filled) if b - a >= LEAST]
+
+
+def find_segments(seen: Bool) -> tuple[list[Segment], list[str]]:
+    """The segments, and one sentence for each that lacks a hand-free frame before or after it."""
+    spans = hand_spans(seen)
     segments, notes = [], []
     for k, (start, end) in enumerate(spans):
         earliest = spans[k - 1][1] + 1 if k else 0

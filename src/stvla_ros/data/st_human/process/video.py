@@ -37,7 +37,7 @@ from stvla_ros.files import digest, read_arrays, read_json, written
 WORK_WIDTH_PX = 480
 """The hand is followed in images of about this width."""
 
-QUALITY, SAMPLES, STAGES = "quality.json", "samples.json", "stages.json"
+QUALITY, SAMPLES, STAGES, HANDS = "quality.json", "samples.json", "stages.json", "hands.npz"
 _ARRAYS = ("T_ref", "rms_m", "tip_m", "axis", "left", "missing")
 
 
@@ -150,7 +150,7 @@ def process_video(
     report.seconds["read and check"] = round(time.perf_counter() - start, 3)
     hands, stride = BACKENDS[settings.hands](), max(round(video.camera.width_px / WORK_WIDTH_PX), 1)
 
-    seen_file = output / "hands.npz"
+    seen_file = output / HANDS
 
     def find_hands() -> None:
         seen = hand_in_view(video, hands, stride, on_frame)
