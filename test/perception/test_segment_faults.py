@@ -114,6 +114,36 @@ def test_a_wall_behind_the_table_is_no_instance_and_takes_nothing_with_it() -> N
     assert not (segments.labels[ids == 1] > 0).mean() > 0.01
 
 
+BENCH = Box((0.46, 0.52, 0.025), (1.2, 0.6, 0.05), 0.0, (0.75, 0.76, 0.78))
+"""Beside the table, 5 cm higher; it fills the right quarter of the image from above."""
+
+
+def screws(count: int) -> list[Box | Disc]:
+    return [Disc((0.22 + 0.05 * i, 0.26 + 0.03 * (i % 3)), 0.008, 0.05, 0.062, (0.2, 0.2, 0.22)) for i in range(count)]
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.003])
+def test_a_bench_beside_the_table_is_no_instance_and_neither_is_what_stands_on_it(noise: float) -> None:
+    pedestal = Disc((0.5, 0.36), 0.05, 0.05, 0.18, (0.9, 0.9, 0.9))
+    carton = Box((0.3, 0.12, 0.08), (0.07, 0.16, 0.16), 0.1, COLOURS["red"])  # it hides a part of the bench's edge
+    things = [BENCH, pedestal, *screws(9), carton, block("green", 0.5, -0.1, 0.4), block("blue", 0.55, 0.14, 0.2)]
+    frame, ids = Scene(things).render(from_above(), noise_m=noise)
+    segments = segment(frame)
+    assert len(segments.ids) == 3
+    assert min(overlap(segments.labels, ids == i) for i in (12, 13, 14)) > 0.85
+    assert segments.notes == ("A bench 5 cm above the support: nothing on it is an instance.",)
+
+
+@pytest.mark.parametrize(("y", "long", "wide"), [(0.34, 0.28, 0.2), (0.4, 0.45, 0.5)])
+def test_a_carton_at_the_border_of_the_image_is_no_bench(y: float, long: float, wide: float) -> None:
+    carton = Box((0.4, y, 0.03), (long, wide, 0.06), 0.0, COLOURS["orange"])
+    frame, ids = Scene([carton, block("green", 0.5, -0.1, 0.4)]).render(from_above(), noise_m=0.001)
+    segments = segment(frame)
+    assert len(segments.ids) == 2
+    assert min(overlap(segments.labels, ids == i) for i in (1, 2)) > 0.9
+    assert segments.notes == ()
+
+
 def walls(x: float, y: float, wide: float, deep: float, high: float, rgb: tuple[float, float, float]) -> list[Box]:
     """A bin without a floor: 6 mm walls."""
     t = 0.006

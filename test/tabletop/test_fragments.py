@@ -1,9 +1,11 @@
 """Creases, necks, fragments and fringes on small pictures."""
 
+import cv2
 import numpy as np
+import pytest
 
 from stvla_ros.tabletop.boundaries import refine_boundaries
-from stvla_ros.tabletop.regions import low_pixels
+from stvla_ros.tabletop.regions import RegionConfig, depth_regions, low_pixels
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.touching import concavity, split_at_constrictions
@@ -140,10 +142,52 @@ def test_low_things_are_seen_through_noise() -> None:
     rng = np.random.default_rng(1)
     height = rng.normal(0.0, 0.0015, (240, 320)).astype(np.float32)
     height[80:160, 100:200] += 0.005
-    low = low_pixels(height, SupportPlane(noise_m=0.0015), np.zeros(height.shape, bool))
+    low, _ = low_pixels(height, SupportPlane(noise_m=0.0015), np.zeros(height.shape, bool))
     low |= height > SupportPlane(noise_m=0.0015).noise_floor_m
     assert low[85:155, 105:195].mean() > 0.99
     away = np.ones(low.shape, bool)
     away[74:166, 94:206] = False
     assert low[away].mean() < 0.005
-    assert not low_pixels(height, SupportPlane(noise_m=0.0002), np.zeros(height.shape, bool)).any()
+    assert not np.any(low_pixels(height, SupportPlane(noise_m=0.0002), np.zeros(height.shape, bool)))
+
+
+UNEVEN = SupportPlane(noise_m=0.0026)
+
+
+def uneven(seed: int) -> np.ndarray:
+    """Heights of a bare table in noise that neighbouring pixels share."""
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(240, 320)), (0, 0), 2.0)
+    return (noise * (UNEVEN.noise_m / noise.std())).astype(np.float32)
+
+
+def regions_of(height: np.ndarray) -> np.ndarray:
+    y, x = np.mgrid[:240, :320]
+    points = np.stack([1.0 - y / 400, x / 400 - 0.4, height]).astype(np.float32)
+    robot = np.zeros(height.shape, bool)
+    low = low_pixels(height, UNEVEN, robot)
+    return depth_regions(1 - height, points, height, robot, UNEVEN, RegionConfig(), low)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plate_is_whole_though_it_is_lower_than_noise_that_neighbouring_pixels_share(seed: int) -> None:
+    height = uneven(seed)
+    plate, floor = (cv2.circle(np.zeros((240, 320), np.uint8), (160, 120), r, 1, -1) > 0 for r in (24, 20))
+    height[floor] += 0.006
+    height[plate & ~floor] += 0.011
+    labels = regions_of(height)
+    found = labels == np.bincount(labels[plate & (labels > 0)]).argmax()
+    assert (found & plate).sum() / (found | plate).sum() > 0.75
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bare_table_in_shared_noise_has_no_regions(seed: int) -> None:
+    assert not regions_of(uneven(seed)).any()
+
+
+def test_two_things_stay_two_though_the_table_between_them_is_measured_higher() -> None:
+    height = uneven(0)
+    height[100:140, 120:150] += 0.03
+    height[100:140, 162:192] += 0.03
+    height[105:135, 150:162] += 0.006
+    labels = regions_of(height)
+    assert 0 < labels[120, 135] != labels[120, 177] > 0

@@ -22,5 +22,5 @@ def test_a_thin_strip_along_the_robot_in_the_colours_of_the_table_is_its_smeared
     points = points + np.array([0.0, 0.0, 0.03], dtype=np.float32)[:, None, None] * (labels == 1)
     colours = np.ones(labels.shape, dtype=bool)
     colours[labels == 1] = like_table
-    found = without_surroundings(labels, points, table.height(points), colours, exclude, camera, table, min_px=4)
+    found = without_surroundings(labels, points, table.height(points), colours, exclude, camera, table, [], min_px=4)
     assert np.array_equal(found, labels if stays else np.zeros_like(labels))

@@ -85,7 +85,7 @@ def robot_distance(
         if not len(near):
             continue
         local = (points[near] - T[:3, 3].astype(np.float32)) @ T[:3, :3].astype(np.float32)
-        outside = (local @ hull.normals.T - hull.offsets).max(axis=1, initial=-np.inf)
+        outside = (hull.normals @ local.T - hull.offsets[:, None]).max(axis=0, initial=-np.inf)  # whole rows at once
         distance[near] = np.minimum(distance[near], outside)
     distance[distance > reach_m] = np.inf
     return distance

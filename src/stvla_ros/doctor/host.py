@@ -76,6 +76,8 @@ def check_load(load: float, processors: int, autogroup: bool = False) -> Finding
     if load > BUSY * processors:
         remedy = "end what is not needed, or move the planner to another machine"
         if autogroup:
-            remedy += "; `sudo sysctl kernel.sched_autogroup_enabled=0` keeps nodes from being held up by other terminals"
+            remedy += (
+                "; `sudo sysctl kernel.sched_autogroup_enabled=0` keeps nodes from being held up by other terminals"
+            )
         return warning("Load", f"{figure}: ages and rates suffer", remedy, load)
     return ok("Load", figure, value=load)

@@ -23,7 +23,8 @@ def connected(mask: Bool, depth_m: F32, step_m: float, classes: npt.NDArray[np.i
     """4-connected regions of ``mask``; neighbours whose depths differ by more than ``step_m`` do not connect.
 
     Exact: the image is spread over a grid of twice the size in which the odd cells are the links between
-    pixels, so one standard labelling pass serves.
+    pixels, so one standard labelling pass serves. Links that meet at a corner are links of one pixel: so 8-connected
+    cells, which are labelled faster, give the same regions.
 
     Args:
         mask: (H, W) pixels to label.
@@ -49,7 +50,7 @@ def connected(mask: Bool, depth_m: F32, step_m: float, classes: npt.NDArray[np.i
         down &= kind[1:] == kind[:-1]
     grid[::2, 1::2] = across
     grid[1::2, ::2] = down
-    _, spread = cv2.connectedComponents(grid, connectivity=4, ltype=cv2.CV_32S)
+    _, spread = cv2.connectedComponents(grid, connectivity=8, ltype=cv2.CV_32S)
     labels[window] = spread[::2, ::2]
     return labels
 
@@ -71,7 +72,10 @@ def met_pairs(a: I32, b: I32) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp
 
 def sizes(labels: I32) -> npt.NDArray[np.int64]:
     """(L + 1,) pixels per label, from 0 to the largest label."""
-    return np.bincount(np.maximum(labels, 0).ravel())
+    labelled = labels.take(np.flatnonzero(labels > 0))  # the rest is most of an image, and need not be counted
+    counts = np.bincount(labelled, minlength=1)
+    counts[0] = labels.size - len(labelled)
+    return counts
 
 
 def renumber(labels: I32, keep: Bool) -> I32:
@@ -89,9 +93,11 @@ def member_pixels(labels: I32, count: int) -> list[npt.NDArray[np.intp]]:
     """Flat pixel indices of each label 1..count, found in one pass."""
     flat = labels.ravel()
     where = np.flatnonzero(flat > 0)
-    order = np.argsort(flat[where], kind="stable")
-    where = where[order]
-    bounds = np.searchsorted(flat[where], np.arange(1, count + 2))
+    owner = flat.take(where)
+    short = owner.max(initial=0) <= np.iinfo(np.uint16).max  # sorted by radix
+    order = np.argsort(owner.astype(np.uint16) if short else owner, kind="stable")
+    where, owner = where.take(order), owner.take(order)
+    bounds = np.searchsorted(owner, np.arange(1, count + 2))
     return [where[a:b] for a, b in pairwise(bounds)]
 
 

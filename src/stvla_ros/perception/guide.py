@@ -126,10 +126,10 @@ class SpatialGuide:
         """The frame without the removed instances, and the pixels that were replaced."""
         if not relevance.removed:
             return frame, None
-        decision = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label + 1: robot, background, instances
-        decision[[0, *(i + 1 for i in relevance.kept)]] = 1
-        decision[[i + 1 for i in relevance.removed]] = 2
-        decision_px = decision[segments.labels + 1]
+        decision = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label; that of the robot, -1, is the last
+        decision[[-1, *relevance.kept]] = 1
+        decision[list(relevance.removed)] = 2
+        decision_px = decision.take(segments.labels)
         filled = self._filler.fill(frame, decision_px == 2, decision_px == 1, table, table.height(points_m))
         return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns), filled.hidden
 

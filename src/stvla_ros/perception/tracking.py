@@ -15,9 +15,12 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.config import param
-from stvla_ros.geometry.components import member_pixels
+from stvla_ros.geometry.components import member_pixels, sizes
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, F64, I32, Camera, Instance, RgbdFrame, RobotState, Segments
+
+Overlap = Mapping[tuple[int, int], int]
+"""Number of pixels per pair of labels, of the last frame and of this one."""
 
 OWN_SHARE = 0.6
 """Two masks belong together when this share of the smaller one lies in the other."""
@@ -105,27 +108,35 @@ class InstanceTracker:
             points_m: (3, H, W) its cloud in the base frame.
             robot: Arm state at about the image's stamp.
         """
-        labels = self._repaired(segments.labels, frame.camera)
-        ids = tuple(np.unique(labels[labels > 0]).tolist())
+        shared = self._shared(segments.labels, frame.camera)
+        labels = self._repaired(segments.labels, shared)
+        if labels is not segments.labels:
+            shared = self._shared(labels, frame.camera)
+        ids = tuple((np.flatnonzero(sizes(labels)[1:]) + 1).tolist())
         seen = _observe_all(labels, ids, frame, points_m)
-        names = self._ids(labels, seen, robot)
+        names = self._ids(shared, seen, robot)
         stable = _renamed(labels, names)
         self._remember(stable, {names[i]: s for i, s in seen.items()}, robot, frame)
         return Segments(stable, tuple(sorted(names.values())))
 
     # --- brief splits and merges --------------------------------------------------------------------------------
 
-    def _repaired(self, labels: I32, camera: Camera) -> I32:
-        """Labels in which splits and merges that have not lasted are undone."""
+    def _shared(self, labels: I32, camera: Camera) -> Overlap | None:
+        """The overlap with the last frame; None when there is none, or another camera saw it."""
         if self._labels is None or not same_view(self._camera, camera):
             self._labels = None
+            return None
+        return _overlap(self._labels, labels)
+
+    def _repaired(self, labels: I32, shared: Overlap | None) -> I32:
+        """Labels in which splits and merges that have not lasted are undone."""
+        if shared is None:
             return labels
-        shared = _overlap(self._labels, labels)
         old, new = _areas(shared, 0), _areas(shared, 1)
         owned = {key: n for key, n in shared.items() if key[0] > 0 and key[1] > 0}
         merged = _groups({(j, t) for (t, j), n in owned.items() if n >= OWN_SHARE * old[t]})
         split = _groups({(t, j) for (t, j), n in owned.items() if n >= OWN_SHARE * new[j]})
-        out = labels.copy()
+        out = labels.copy() if merged or split else labels
         lasting = self._merges.lasting({tuple(ts) for ts in merged.values()}, self._config.patience)
         for j, tracks in merged.items():
             if tuple(tracks) not in lasting:
@@ -146,10 +157,10 @@ class InstanceTracker:
 
     # --- ids ------------------------------------------------------------------------------------------------------
 
-    def _ids(self, labels: I32, seen: Mapping[int, Observed], robot: RobotState) -> dict[int, int]:
+    def _ids(self, shared: Overlap | None, seen: Mapping[int, Observed], robot: RobotState) -> dict[int, int]:
         """Stable id per label."""
         first = not self._tracks
-        names = self._by_overlap(labels, seen)
+        names = self._by_overlap(shared, seen)
         names.update(self._by_place(seen, names, robot))
         for i in seen:
             if i not in names:
@@ -157,11 +168,10 @@ class InstanceTracker:
                 self._next = max(self._next, names[i]) + 1
         return {i: names[i] for i in seen}
 
-    def _by_overlap(self, labels: I32, seen: Mapping[int, Observed]) -> dict[int, int]:
+    def _by_overlap(self, shared: Overlap | None, seen: Mapping[int, Observed]) -> dict[int, int]:
         """One-to-one matches by largest overlap; a small overlap counts only if the colours agree."""
-        if self._labels is None:
+        if shared is None:
             return {}
-        shared = _overlap(self._labels, labels)
         old, new = _areas(shared, 0), _areas(shared, 1)
         pairs = [(n / (old[t] + new[j] - n), t, j) for (t, j), n in shared.items() if t > 0 and j > 0]
         names: dict[int, int] = {}
@@ -252,22 +262,24 @@ def _observe_all(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: 
 
 def _observe(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Observed:
     few = pixels[:: max(len(pixels) // SAMPLE, 1)]
-    some = flat_m[:, few]
+    some = flat_m.take(few, axis=1)
     points: F64 = np.sort(some[:, np.isfinite(some[2])], axis=1).astype(np.float64)
     last = points.shape[1] - 1
     box = (points[:, round(0.02 * last)], points[:, round(0.98 * last)]) if last >= 0 else None
-    return Observed(box, np.sort(colour_feature(colours[few]), axis=0)[len(few) // 2], len(pixels))
+    return Observed(box, np.sort(colour_feature(colours.take(few, axis=0)), axis=0)[len(few) // 2], len(pixels))
 
 
-def _overlap(a: I32, b: I32) -> dict[tuple[int, int], int]:
-    """Number of pixels per pair of labels, at every second row and column."""
-    a, b = a[::2, ::2].ravel() + 1, b[::2, ::2].ravel() + 1
+def _overlap(a: I32, b: I32) -> Overlap:
+    """Number of pixels per pair of labels that are not both 0, at every second row and column."""
+    a, b = a[::2, ::2].ravel(), b[::2, ::2].ravel()
+    some = np.flatnonzero(a | b)
+    a, b = a.take(some) + 1, b.take(some) + 1
     width = int(b.max(initial=0)) + 1
     counts = np.bincount(a * width + b)
     return {(int(k) // width - 1, int(k) % width - 1): int(counts[k]) for k in np.flatnonzero(counts)}
 
 
-def _areas(shared: Mapping[tuple[int, int], int], side: int) -> dict[int, int]:
+def _areas(shared: Overlap, side: int) -> dict[int, int]:
     total: dict[int, int] = {}
     for key, n in shared.items():
         total[key[side]] = total.get(key[side], 0) + n
@@ -286,7 +298,7 @@ def _renamed(labels: I32, names: Mapping[int, int]) -> I32:
     if all(label == name for label, name in names.items()):
         return labels
     table = np.zeros(int(labels.max(initial=0)) + 2, dtype=np.int32)
-    table[0] = -1
+    table[-1] = -1  # where label -1 finds it
     for label, name in names.items():
-        table[label + 1] = name
-    return np.asarray(table[labels + 1], dtype=np.int32)
+        table[label] = name
+    return np.asarray(table.take(labels), dtype=np.int32)

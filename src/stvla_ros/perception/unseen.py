@@ -29,9 +29,10 @@ def unseen(segments: Segments, points_m: F32) -> tuple[int, ...]:
     """Ids of the instances that have depth in less than a tenth of their pixels, counted in every second row and column."""
     if not segments.ids:
         return ()
-    codes = 2 * (segments.labels[::2, ::2] + 1)
-    codes += np.isfinite(points_m[2, ::2, ::2])
-    blind_px, seen_px = np.bincount(codes.ravel(), minlength=2 * segments.ids[-1] + 4).reshape(-1, 2).T[:, 1:]
+    labels, z = segments.labels[::2, ::2].ravel(), points_m[2, ::2, ::2].ravel()
+    some = np.flatnonzero(labels > 0)
+    codes = 2 * labels.take(some) + np.isfinite(z.take(some))
+    blind_px, seen_px = np.bincount(codes, minlength=2 * segments.ids[-1] + 2).reshape(-1, 2).T
     return tuple(i for i in segments.ids if seen_px[i] < SEEN_SHARE * (seen_px[i] + blind_px[i]))
 
 

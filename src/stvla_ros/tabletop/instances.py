@@ -11,6 +11,7 @@ import numpy as np
 from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
 from stvla_ros.geometry.components import bounding_slices, renumber, sizes
 from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
+from stvla_ros.tabletop.benches import Bench, find_benches
 from stvla_ros.tabletop.boundaries import refine_boundaries
 from stvla_ros.tabletop.fragments import split_by_colour_and_shape
 from stvla_ros.tabletop.regions import (
@@ -125,31 +126,38 @@ def find_instances(
     colours, the (H, W) pixels of the arm, and the camera of these pixels.
     """
     height = table.height(points_m)
-    exclude = arm | find_walls(points_m, height, arm, table, camera.T_base_camera[:3, 3]) if exact else arm
+    cells = colour_cells(rgb)
+    exclude, benches = arm, list[Bench]()
+    if exact:
+        benches = find_benches(points_m, height, cells, arm, table, camera)
+        for bench in benches:
+            exclude = exclude | bench.mask
+        exclude = exclude | find_walls(points_m, height, exclude, table, camera.T_base_camera[:3, 3])
     step_m = depth_step_m(table, config, depth_m)
     low = low_pixels(height, table, exclude)
     regions = depth_regions(depth_m, points_m, height, exclude, table, config, low, step_m)
     min_px = min_region_px(regions.size, config)
     level = (np.abs(height) < table.noise_floor_m) & ~exclude
-    cells = colour_cells(rgb)
     bare = TableColours.of(cells, level & (regions == 0), regions > 0) if exact else TableColours(None)
     like_table = bare.seen(cells)
     frame = _Crop(colours, points_m, depth_m, height, exclude, like_table, regions.shape[1], float(camera.K[0, 0]))
     regions = _objects(regions, frame, table, step_m, min_px, exact)
     if not exact:
         return regions, ()
-    regions = without_surroundings(regions, points_m, height, like_table, exclude, camera, table, min_px)
+    regions = without_surroundings(regions, points_m, height, like_table, exclude, camera, table, benches, min_px)
+    notes = tuple(
+        f"A bench {100 * bench.height_m:.0f} cm above the support: nothing on it is an instance." for bench in benches
+    )
     if bare.cells is None:
-        return regions, ("The bare table is hardly seen: things without depth are not found.",)
+        return regions, (
+            *notes,
+            "The bare table is hardly seen: things without depth are not found.",
+        )
     regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
     regions = with_transparent(regions, colours, depth_m, level & (regions == 0), exclude, min_px)
-    return regions, _notes(glare)
-
-
-def _notes(glare: int) -> tuple[str, ...]:
-    if not glare:
-        return ()
-    return (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
+    if glare:
+        notes += (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
+    return regions, notes
 
 
 def _objects(regions: I32, frame: _Crop, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:

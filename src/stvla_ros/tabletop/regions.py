@@ -19,6 +19,17 @@ NOISY_M = 0.0008
 MIN_MEAN_HEIGHT_M = 0.0028
 """Lowest mean height that can be distinguished from the table."""
 
+WIDE = 1 / 16
+"""Width of the wider of the squares over which heights are averaged, as a share of the image's width: noise that
+neighbouring pixels share hides a plate or a cloth in the narrower ones. What they find is at least as large as they
+are."""
+
+MIN_FURTHER = 0.25
+"""Smallest share of a low thing that only wide squares find: strips between things are a smaller share of them."""
+
+MAX_TALL = 0.1
+"""Largest share of a low thing that is higher than a tray."""
+
 MIN_REGION_PX = 6
 """Smallest region, however coarse the image."""
 
@@ -90,13 +101,14 @@ def depth_regions(
     exclude: Bool,
     table: SupportPlane,
     config: RegionConfig,
-    low: Bool | None = None,
+    low: tuple[Bool, Bool] | None = None,
     step_m: float | None = None,
 ) -> I32:
     """(H, W) labels 1..n of regions above the table that are connected in depth.
 
-    The pixels ``low`` count too where they connect to pixels that are clearly above the table. A depth step of
-    ``step_m`` ends a region; :func:`depth_step_m` of the image when not given.
+    Both kinds of :func:`low_pixels` count too where they connect to pixels that are clearly above the table; the further
+    ones only in low things that largely consist of them: beside tall things the table is measured too high. A depth
+    step of ``step_m`` ends a region; :func:`depth_step_m` of the image when not given.
     """
     mask = above_plane(points_m, height_m, table.noise_floor_m, config) & ~exclude
     if table.noise_m > NOISY_M:
@@ -104,26 +116,56 @@ def depth_regions(
     min_px = min_region_px(mask.size, config)
     if low is None:
         return _large(connected(mask, depth_m, depth_step_m(table, config)), min_px)
-    labels = connected(mask | low, depth_m, step_m or depth_step_m(table, config, depth_m))
+    step_m = step_m or depth_step_m(table, config, depth_m)
+    near, further = low
+    labels = connected(mask | near, depth_m, step_m)
+    further = further & (labels == 0)
+    if further.any():
+        labels = _with_further(labels, further, depth_m, height_m, step_m)
     high = np.bincount(labels[mask], minlength=int(labels.max()) + 1)
     return renumber(labels, (sizes(labels) >= min_px) & (high >= max(0.5 * min_px, 4)))
 
 
-def low_pixels(height_m: F32, table: SupportPlane, exclude: Bool) -> Bool:
-    """(H, W) pixels whose mean height over their surroundings is above the table although each one is within the noise.
+def _with_further(labels: I32, further: Bool, depth_m: F32, height_m: F32, step_m: float) -> I32:
+    """Labels with the ``further`` pixels of low things. What is taller stands in them, and is a region of its own."""
+    area = sizes(labels)
+    tall = np.bincount(labels[(height_m > TRAY_TOP_M) & (labels > 0)], minlength=len(area)) > MAX_TALL * area
+    wider = connected((labels > 0) | further, depth_m, step_m, tall.take(labels).view(np.uint8))
+    area_px = sizes(wider)
+    low = np.bincount(wider[further], minlength=len(area_px)) > MIN_FURTHER * area_px
+    low &= area_px > (WIDE * labels.shape[1]) ** 2  # bumps of an uneven table are smaller
+    return np.where(low.take(wider), wider + np.int32(len(area)), labels)
+
+
+def low_pixels(height_m: F32, table: SupportPlane, exclude: Bool) -> tuple[Bool, Bool]:
+    """Pixels whose mean height over their surroundings is above the table although each one is within the noise.
 
     Pixels clearly above the table are left out of the mean, so that tall objects do not spread.
+
+    Returns:
+        (H, W) those whose mean over narrow squares is, and (H, W) further ones whose mean over wide squares is.
     """
     flat = (np.abs(height_m) < table.noise_floor_m) & ~exclude
     if table.noise_m <= NOISY_M or not flat.any():
-        return np.zeros(height_m.shape, dtype=bool)
-    width = 2 * (height_m.shape[1] // 128) + 3
+        return np.zeros(height_m.shape, dtype=bool), np.zeros(height_m.shape, dtype=bool)
+    widths = 2 * (height_m.shape[1] // 128) + 3, 2 * round(WIDE * height_m.shape[1] / 2) + 1
+    narrow, wide = (_mean_height(height_m, flat, width) for width in widths)
+    low = flat & (narrow > max(MIN_MEAN_HEIGHT_M, 4 * _spread(narrow, flat, table)))
+    further = (wide > max(MIN_MEAN_HEIGHT_M, 3 * _spread(wide, flat, table))) & (narrow > MIN_MEAN_HEIGHT_M)
+    return np.asarray(low), np.asarray(flat & further & ~low)
+
+
+def _mean_height(height_m: F32, flat: Bool, width: int) -> F32:
+    """(H, W) mean height of the ``flat`` pixels in a square around each pixel; 0 where they are less than a quarter."""
     total = cv2.boxFilter(np.where(flat, height_m, np.float32(0)), -1, (width, width), normalize=False)
     count = cv2.boxFilter(flat.view(np.uint8), cv2.CV_32F, (width, width), normalize=False)
-    mean = total / np.maximum(count, 1)
-    seen = mean[::3, ::3][flat[::3, ::3]]
-    noise = 1.4826 * float(np.median(np.abs(seen - np.median(seen)))) if len(seen) else table.noise_m
-    return np.asarray(flat & (count > width * width / 4) & (mean > max(MIN_MEAN_HEIGHT_M, 4 * noise)))
+    return np.where(count > width * width / 4, total / np.maximum(count, 1), np.float32(0))
+
+
+def _spread(mean_m: F32, flat: Bool, table: SupportPlane) -> float:
+    """Robust standard deviation of mean heights on the table."""
+    seen = mean_m[::3, ::3][flat[::3, ::3]]
+    return 1.4826 * float(np.median(np.abs(seen - np.median(seen)))) if len(seen) else table.noise_m
 
 
 def split_by_colour(

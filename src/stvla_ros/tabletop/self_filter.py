@@ -53,7 +53,7 @@ def _near_arm(points_m: F32, candidates: Bool, robot: RobotState, margin_m: floa
     """(H, W) candidates on the arm or within its margin."""
     where = np.flatnonzero(candidates)
     mask = np.zeros(candidates.shape, dtype=bool)
-    distance = robot_distance(points_m.reshape(3, -1).T[where], robot.q_rad, robot.gripper_m, margin_m)
+    distance = robot_distance(points_m.reshape(3, -1).take(where, axis=1).T, robot.q_rad, robot.gripper_m, margin_m)
     mask.reshape(-1)[where[distance <= margin_m]] = True
     return mask
 

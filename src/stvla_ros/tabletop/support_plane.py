@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.geometry.cameras import project
 from stvla_ros.types import F32, F64, Bool, Camera
 
 SEARCH_M = 0.05
@@ -88,6 +89,28 @@ def fit_support_plane(points_m: F32, exclude: Bool | None = None, budget: int = 
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
         return SupportPlane()
     return SupportPlane(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
+
+
+def feet_px(
+    points_m: npt.NDArray[np.floating], plane: SupportPlane, camera: Camera
+) -> tuple[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], npt.NDArray[np.bool_]]:
+    """Pixels in which a plane would be seen vertically below points, or above them.
+
+    Args:
+        points_m: (3, N) points in the base frame.
+        plane: The plane.
+        camera: Of the pixels.
+
+    Returns:
+        (N,) rows and (N,) columns, those outside of the image moved to its border; and (N,) which are inside.
+    """
+    feet = points_m.astype(np.float64)
+    feet[2] += plane.a * feet[0] + plane.b * feet[1] + plane.c - feet[2]
+    px = np.nan_to_num(project(camera, feet.T)[0], nan=-1e6)
+    x, y = np.rint(np.clip(px, -1e6, 1e6)).astype(np.intp).T
+    h, w = camera.height_px, camera.width_px
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    return (y.clip(0, h - 1), x.clip(0, w - 1)), inside
 
 
 def inverse_depth_plane(camera: Camera, table: SupportPlane) -> F64:

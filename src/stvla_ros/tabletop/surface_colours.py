@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -48,13 +49,15 @@ def colour_feature(rgb: U8) -> F32:
     Three are the chroma relative to the brightness, which is constant over the faces of a matt body. The fourth is
     the logarithm of the brightness at a small weight: white and black differ more than two faces of one body.
     """
-    channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
+    shape = (*rgb.shape[:-1], 4)
+    if not rgb.size:
+        return np.zeros(shape, dtype=np.float32)
+    channels = [part.astype(np.float32) / np.float32(255.0) for part in cv2.split(rgb.reshape(-1, 1, 3))]
     mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
-    out = np.empty((*mean.shape, 4), dtype=np.float32)
-    for i, channel in enumerate(channels):
-        out[..., i] = (channel - mean) / (mean + np.float32(0.04)) * np.float32(0.4)
-    out[..., 3] = np.log(mean + np.float32(0.06)) * np.float32(0.15)
-    return out
+    light = mean + np.float32(0.04)
+    out = [(channel - mean) / light * np.float32(0.4) for channel in channels]
+    out.append(np.log(mean + np.float32(0.06)) * np.float32(0.15))
+    return np.asarray(cv2.merge(out), dtype=np.float32).reshape(shape)
 
 
 def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:

@@ -1,4 +1,5 @@
-"""What rises above the support plane and is no thing on it: bumps of bare table, chairs behind it, walls around it."""
+"""What rises above the support plane and is no thing on it: bumps of bare table, chairs behind it, walls around it, and
+what stands on benches beside it."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.geometry.cameras import project
 from stvla_ros.geometry.components import member_pixels, renumber
+from stvla_ros.tabletop.benches import Bench
 from stvla_ros.tabletop.hollow import ways
-from stvla_ros.tabletop.support_plane import SupportPlane
+from stvla_ros.tabletop.support_plane import SupportPlane, feet_px
 from stvla_ros.tabletop.table_colours import large_parts
 from stvla_ros.types import F32, I32, Bool, Camera
 
@@ -52,7 +53,7 @@ image meet it; looked up in an image of at most this many pixels' width."""
 
 def without_surroundings(
     labels: I32, points_m: F32, height_m: F32, like_table: Bool, exclude: Bool, camera: Camera, table: SupportPlane,
-    min_px: int,
+    benches: list[Bench], min_px: int,
 ) -> I32:  # fmt: skip
     """Labels 1..m without regions that are no things on the table.
 
@@ -64,6 +65,7 @@ def without_surroundings(
         exclude: (H, W) pixels that belong to no object (the robot).
         camera: Of these pixels.
         table: The support plane.
+        benches: Beside the support.
         min_px: Smallest object.
     """
     count = int(labels.max(initial=0))
@@ -75,12 +77,15 @@ def without_surroundings(
     off = np.zeros(count, dtype=bool)
     if np.count_nonzero(support) > MIN_SUPPORT * support.size:
         off = _off_the_support(members, points_m, camera, table, support, other)
+        for bench in benches:  # the contact of a thing with what it stands on is just outside of it
+            masks = (_dilated(mask, EDGE_PX) for mask in (support, bench.mask))
+            off |= _off_the_support(members, points_m, camera, bench.plane, *masks)
     height, like = height_m.ravel(), like_table.ravel()
     edge = _dilated(past, EDGE_PX).ravel()
     strip = (_dilated(exclude, round(ARM * labels.shape[1])) & like_table).ravel()
     bare = [
-        _is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px)
-        or np.count_nonzero(strip[pixels]) > MAX_LIKE * len(pixels)
+        _is_bare(height, pixels, like.take(pixels) | edge.take(pixels), table, min_px)
+        or np.count_nonzero(strip.take(pixels)) > MAX_LIKE * len(pixels)
         for pixels in members
     ]
     labels = renumber(labels, np.array([True, *(~off & ~np.array(bare, dtype=bool))]))
@@ -93,14 +98,16 @@ def _dilated(mask: Bool, radius: int) -> Bool:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), square)) > 0
 
 
-def _is_bare(height_m: F32, like: Bool, table: SupportPlane, min_px: int) -> bool:
-    """A bump in the measured table: no higher than noise can explain, and it looks like the table."""
+def _is_bare(height_m: F32, pixels: npt.NDArray[np.intp], like: Bool, table: SupportPlane, min_px: int) -> bool:
+    """Some pixels (N,) of a frame are a bump in the measured table: no higher than noise can explain, and (N,) they
+    look like the table."""
     if not len(like) or np.count_nonzero(like) < MAX_LIKE * len(like):
         return False
     if len(like) > SMALL_PX * min_px:
         return False
     floors = TINY_FLOORS if len(like) < TINY_PX * min_px else LOW_FLOORS
-    known = height_m[np.isfinite(height_m)]
+    known = height_m.take(pixels)
+    known = known[np.isfinite(known)]
     return not len(known) or float(np.quantile(known, 0.9)) < floors * table.noise_floor_m
 
 
@@ -113,22 +120,18 @@ def _off_the_support(
         members: Pixels of each region.
         points_m: (3, H, W) points.
         camera: Of these pixels.
-        table: The support plane.
-        support: (H, W) pixels that show it.
-        other: (H, W) pixels that show something else that is no nearer: past its edge, or another thing of its height.
+        table: The plane on which the feet are.
+        support: (H, W) pixels that show the support.
+        other: (H, W) pixels that show something else that is no nearer: past its edge, another thing of its height, or
+            the bench on whose plane the feet are.
     """
     some = [pixels[:: max(len(pixels) // SAMPLE, 1)] for pixels in members]
     owner = np.repeat(np.arange(len(some)), [len(pixels) for pixels in some])
-    feet = points_m.reshape(3, -1)[:, np.concatenate([np.zeros(0, dtype=np.intp), *some])].astype(np.float64)
-    feet[2] += table.a * feet[0] + table.b * feet[1] + table.c - feet[2]
-    px = np.nan_to_num(project(camera, feet.T)[0], nan=-1e6)
-    x, y = np.rint(np.clip(px, -1e6, 1e6)).astype(np.intp).T
-    h, w = support.shape
-    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    at = y.clip(0, h - 1), x.clip(0, w - 1)
+    points = points_m.reshape(3, -1)[:, np.concatenate([np.zeros(0, dtype=np.intp), *some])]
+    at, inside = feet_px(points, table, camera)
     known, on, off = (
         np.bincount(owner[mask], minlength=len(some))
-        for mask in (np.isfinite(feet[2]), inside & support[at], inside & other[at])
+        for mask in (np.isfinite(points).all(axis=0), inside & support[at], inside & other[at])
     )
     return np.asarray((off > MAX_OFF * (on + off)) & (on + off > MIN_FEET * known))
 

@@ -258,7 +258,7 @@ class _Plan:
             beside = Pixels.of(self._own(stray, layer, part), patch.grid, frame.camera.width_px)
             for px in (patch.depth, beside):
                 pick = px.where(~kept_here[part])
-                behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
+                behind = surface.depth(off.reshape(-1).take(px.inside[pick]), px.u[pick], px.v[pick])
                 if not np.isfinite(behind).all():
                     behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
                 depth.reshape(-1)[px.full[pick]] = behind

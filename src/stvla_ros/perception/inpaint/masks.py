@@ -16,7 +16,7 @@ def as_mask(mask: Bool) -> U8:
 
 def and_not(a: U8, b: U8) -> U8:
     """``a`` without ``b``."""
-    return np.asarray(cv2.bitwise_and(a, cv2.bitwise_not(b)), dtype=np.uint8)
+    return np.asarray(cv2.subtract(a, b), dtype=np.uint8)
 
 
 def between(values: F32, low: float, high: float) -> U8:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from stvla_ros.perception.inpaint.grain import Copies, Plane, detail
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients, normalised_blur
 from stvla_ros.perception.inpaint.sources import Sources, ghosts, odd_cells
+from stvla_ros.tabletop.instances import every_nth
 from stvla_ros.types import F32, U8, Bool
 
 Indices = npt.NDArray[np.intp]
@@ -105,7 +106,7 @@ class Pixels:
 
     def where(self, mask: U8) -> Bool | slice:
         """Those on a mask over the window; a slice if all are, which costs nothing to apply."""
-        chosen = mask.reshape(-1)[self.inside] > 0
+        chosen = mask.reshape(-1).take(self.inside) > 0
         return slice(None) if chosen.all() else chosen
 
 
@@ -158,7 +159,9 @@ class Patch:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
         seen = cells or Cells.of(self.grid, view)
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
-        return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
+        *colour, deviation = cv2.split(continued)
+        rgb = np.asarray(cv2.merge(colour), dtype=np.float32)
+        return self.grid.spread(rgb), self.grid.spread(np.asarray(deviation, dtype=np.float32))
 
     def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float, before: Copies | None) -> None:
         """Copy the surface's grain from a frame, once: so it stays while the hole does.
@@ -211,11 +214,11 @@ class Patch:
         known = (share >= _LOST_SHARE) & ~self._ghosts
         weight = known.ravel().astype(np.float32)
         mean = weight @ values.reshape(-1, 4) / weight.sum() if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
-        cells = np.where(known[..., None], values, np.float32(0))
+        cells = np.asarray(cv2.copyTo(values, known.view(np.uint8)), dtype=np.float32)  # 0 elsewhere
         cells[membrane.unknown] = membrane.solve(_with_lost(values, known, membrane.boundary, mean), mean)
         valid = known | membrane.unknown
         around = normalised_blur(cells, valid.astype(np.float32), 3)[0]
-        return np.where(valid[..., None], cells, around)
+        return np.asarray(cv2.copyTo(cells, valid.view(np.uint8), around), dtype=np.float32)
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
@@ -262,10 +265,10 @@ def _rounded(colour: F32) -> U8:
 
 def _range(view: View) -> npt.NDArray[np.float64]:
     """(2, 3) least and greatest colour of the visible pixels, of which every fourth is read."""
-    known = np.ascontiguousarray(view.known[::2, ::2])
+    known = every_nth(view.known, 2)
     if not cv2.countNonZero(known):
         return np.array([[0.0] * 3, [255.0] * 3])
-    channels = cv2.split(np.ascontiguousarray(view.rgb[::2, ::2]))
+    channels = cv2.split(every_nth(view.rgb, 2))
     return np.array([cv2.minMaxLoc(channel, known)[:2] for channel in channels]).T
 
 
