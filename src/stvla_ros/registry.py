@@ -35,6 +35,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "scripted": "stvla_ros.policy.scripted:ScriptedPolicy",
         "3dda": "stvla_ros.policy.learned:DiffuserActorPolicy",
         "3dfa": "stvla_ros.policy.learned:FlowmatchActorPolicy",
+        "st4vla": "stvla_ros.policy.st4vla.policy:St4VlaPolicy",
     },
     "motion": {
         "roboplan": "stvla_ros.motion.roboplan:RoboplanPlanner",

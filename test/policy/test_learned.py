@@ -17,6 +17,7 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.learned import FlowmatchActorPolicy, KeyposePolicyConfig
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
+from stvla_ros.policy.observation import check_guidance
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.policy.experiments import NANO
 from stvla_ros.types import Observation
@@ -151,16 +152,13 @@ def test_images_unlike_those_of_the_training_are_a_typed_outcome(tmp_path: Path,
     assert caught.value.code is OutcomeCode.WRONG_GUIDANCE
 
 
-def test_a_path_outside_the_image_is_not_taken_for_a_drawn_one(tmp_path: Path) -> None:
+def test_a_path_outside_the_image_is_not_taken_for_a_drawn_one() -> None:
     """The mode is a word in the guidance: pixels cannot tell whether a path was drawn that nobody sees."""
-    path = tmp_path / "frozen.safetensors"
-    PolicyFile(TINY, KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict(), WORDS, "off").save(path)
-    policy = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path)))
     seen = observation(mode="off")
     trace = seen.guidance.trace
     elsewhere = replace(trace, xyz_m=trace.xyz_m + np.float32([0.0, 5.0, 0.0]))
     guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode="off"))
-    policy._check_guidance(guide.guide(elsewhere, seen.guidance.frame, seen.robot))
+    check_guidance(guide.guide(elsewhere, seen.guidance.frame, seen.robot), "off")
 
 
 def test_a_frozen_policy_takes_masked_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

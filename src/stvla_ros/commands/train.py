@@ -15,7 +15,7 @@ from rich.table import Table
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.commands.progress import count_bar, follow
-from stvla_ros.config import ConfigError
+from stvla_ros.config import ConfigError, lookup
 
 if TYPE_CHECKING:
     from stvla_ros.data.episode import Episode
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stvla_ros.train.policy.experiments import Experiment
     from stvla_ros.train.policy.samples import Samples
     from stvla_ros.train.run import TrainingProgress
+    from stvla_ros.train.st4vla.experiments import St4VlaExperiment
 
 VALIDATION_SHARE = 0.06
 
@@ -56,7 +57,7 @@ def add_arguments(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="initial weights: CLIP RN50, CLIP's text tower, or another policy; repeatable",
+        help="initial weights: CLIP RN50, CLIP's text tower, or another policy, repeatable; for st4vla the VLM's folder",
     )
     parser.add_argument(
         "--tokenizer", default="", metavar="DIR", help="CLIP's tokenizer, for experiments with CLIP: folder or hub id"
@@ -66,6 +67,14 @@ def add_arguments(parser: Parser) -> None:
         type=Path,
         metavar="FILE",
         help="sentences of published data: JSON {task: {variation: [sentences]}}",
+    )
+    parser.add_argument(
+        "--grounding",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="st4vla: conversations about images, .json(l), learned beside the actions; repeatable",
     )
     parser.add_argument("--camera", default="front", metavar="NAME", help="camera of published data; default front")
     parser.add_argument("--keep", action="store_true", help="keep the weights of every validation (`stvla train pss`)")
@@ -79,22 +88,30 @@ def run(arguments: Namespace) -> int:
     if arguments.experiment is None:
         console.print(_experiments())
         return 0
-    from stvla_ros.train.policy.experiments import experiment
+    from stvla_ros.train.policy.experiments import EXPERIMENTS, Experiment
+    from stvla_ros.train.st4vla.experiments import EXPERIMENTS as ST4VLA
 
-    chosen = experiment(arguments.experiment)
+    table: dict[str, Experiment | St4VlaExperiment] = {**EXPERIMENTS, **ST4VLA}
+    chosen = lookup(table, arguments.experiment, "experiment")
     chosen = replace(chosen, steps=arguments.steps or chosen.steps, batch=arguments.batch or chosen.batch)
     if not arguments.data:
         raise ConfigError("stvla train: wanted --data with a folder of episodes: `stvla collect` makes one.")
     settings = _settings(arguments, chosen.guidance)
     output = arguments.output or Path("runs") / chosen.name
     try:
-        _train(arguments, chosen, settings, output, console)
+        if isinstance(chosen, Experiment):
+            _train(arguments, chosen, settings, output, console)
+        else:
+            from stvla_ros.commands.train_st4vla import train
+
+            train(arguments, chosen, settings, output, console)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. The same command with --output {output} resumes from the last validation.", soft_wrap=True
         )
         return INTERRUPTED
-    console.print(f"{output}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
+    suffix = ".safetensors" if isinstance(chosen, Experiment) else ""
+    console.print(f"{output}/best{suffix}, last{suffix}, curves.png, curves.csv", soft_wrap=True)
     return 0
 
 
@@ -118,6 +135,8 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     from stvla_ros.train.policy.run import PolicyRun
     from stvla_ros.train.policy.start import untrained
 
+    if arguments.grounding:
+        raise ConfigError(f"--grounding: is for the experiments of ST4VLA, and '{chosen.name}' has no language model.")
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     device = choose_device(arguments.device)
@@ -200,6 +219,7 @@ def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode],
 
 def _experiments() -> Table:
     from stvla_ros.train.policy.experiments import EXPERIMENTS
+    from stvla_ros.train.st4vla.experiments import EXPERIMENTS as ST4VLA
 
     table = Table("experiment", "denoiser", "px", "encoders", "images", "steps", "batch", box=None)
     table.columns[0].no_wrap = True
@@ -209,4 +229,8 @@ def _experiments() -> Table:
         table.add_row(
             e.name, f"{n.denoiser} {n.steps}", str(n.image_px), encoders, e.guidance, str(e.steps), str(e.batch)
         )
+    for s in ST4VLA.values():
+        x = s.expert
+        encoders = f"{'nano ' if s.nano else ''}Qwen-VL"
+        table.add_row(s.name, f"{x.head} {x.sampling_steps}", "VLM's", encoders, s.guidance, str(s.steps), str(s.batch))
     return table

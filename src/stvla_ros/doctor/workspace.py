@@ -13,7 +13,7 @@ from stvla_ros.doctor.finding import Finding, ok, unseen, warning, wrong
 from stvla_ros.types import F64
 
 NAME = "Checkpoint's bounds"
-LEARNED = ("3dda", "3dfa")
+LEARNED = ("3dda", "3dfa", "st4vla")
 
 TABLE_M = 0.05
 """Half the height of the layer around z = 0 that counts as the table."""
@@ -57,6 +57,8 @@ def check_checkpoint(backend: str, file: str, workspace: Box, points: npt.ArrayL
         return wrong(
             NAME, f"{setting} names no file", "train one (`stvla train`), or convert one (`stvla policy convert`)"
         )
+    if backend == "st4vla":
+        return unseen(NAME, f"{file}: its statistics, to which positions are clipped, are no box of a workspace")
     from stvla_ros.policy.checkpoint.inspection import inspect  # loads torch
 
     try:

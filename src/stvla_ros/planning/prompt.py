@@ -22,6 +22,10 @@ MAX_OFFSET_MM = 1500
 """Largest depth offset of a tool path on a table."""
 
 
+UNIFIED_PROMPT = "Your task is to {instruction}. Figure out how to execute it, then locate the key object needed."
+"""What an action expert's VLM is told about every image (ST4VLA, arXiv 2602.10109, figure 2)."""
+
+
 def trace_prompt(task: str) -> str:
     """First stage: the path on the image (paper, appendix F, word by word)."""
     return f"Instruction: '{task}'. Provide a sequence of exactly {WAYPOINTS} points denoting the trajectory."

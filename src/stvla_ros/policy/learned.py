@@ -16,9 +16,9 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
 from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
-from stvla_ros.policy.observation import policy_input
+from stvla_ros.policy.observation import check_guidance, policy_input
 from stvla_ros.policy.text_input import for_policy
-from stvla_ros.types import F64, Guidance, Keypose, Observation
+from stvla_ros.types import F64, Keypose, Observation
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 """Of ``3dfa`` where no checkpoint is named: see docs/weights.md for what they were trained on."""
@@ -76,7 +76,7 @@ class KeyposePolicy:
                 drawn path and the training images had none, or the other way round; KEYPOSE_OUT_OF_BOUNDS if the
                 prediction is not finite or leaves the workspace of the training.
         """
-        self._check_guidance(observation.guidance)
+        check_guidance(observation.guidance, self._file.guidance)
         if not observation.history:
             self._start = observation.robot.T_base_tcp
         xyz_m, quaternion, p_open = self._sample(observation)
@@ -84,20 +84,6 @@ class KeyposePolicy:
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
         keypose = Keypose(T, gripper_open, touches(observation, T, gripper_open))
         return None if done_there(observation, keypose) else keypose
-
-    def _check_guidance(self, guidance: Guidance) -> None:
-        drawn = guidance.mode == "full"
-        if drawn and self._file.guidance != "full":
-            raise StageError(
-                OutcomeCode.WRONG_GUIDANCE,
-                f"The policy was trained on images without a drawn path (guidance '{self._file.guidance}'), and this "
-                "image has one: set guidance.mode to mask_only, the paper's way to use a frozen policy.",
-            )
-        if not drawn and self._file.guidance == "full":
-            raise StageError(
-                OutcomeCode.WRONG_GUIDANCE,
-                "The policy was trained on images with a drawn path, and this one has none: set guidance.mode to full.",
-            )
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""

@@ -60,9 +60,7 @@ def policy_input(observation: Observation, start: F64 | None, size_px: int) -> P
     Raises:
         StageError: INVALID_GOAL without an instruction; NO_DEPTH if most of the view lacks depth.
     """
-    words = observation.instruction.strip()
-    if not words:
-        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what the policy should do.")
+    words = spoken(observation)
     view = _view(observation.guidance.frame, size_px)
     rows = history_rows(observation.history, observation.robot, start)
     path_m = path_points(observation.guidance)
@@ -85,14 +83,59 @@ def path_points(guidance: Guidance) -> F32:
 def _view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
     """The square view with depth in every pixel: one bad pixel would spoil every token that attends to it."""
     view = square_view(frame, size_px)
-    invalid = 1.0 - np.mean(np.isfinite(view.depth_m) & (view.depth_m > 0))
+    check_depth(view.depth_m)
+    return RgbdFrame(view.rgb, without_holes(view.depth_m), view.camera, view.stamp_ns)
+
+
+def spoken(observation: Observation) -> str:
+    """The instruction.
+
+    Raises:
+        StageError: INVALID_GOAL if it is empty.
+    """
+    words = observation.instruction.strip()
+    if not words:
+        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what the policy should do.")
+    return words
+
+
+def check_depth(depth_m: F32) -> None:
+    """Refuse a view (H, W) without depth.
+
+    Raises:
+        StageError: NO_DEPTH.
+    """
+    invalid = 1.0 - np.mean(np.isfinite(depth_m) & (depth_m > 0))
     if invalid > MAX_INVALID:
         raise StageError(
             OutcomeCode.NO_DEPTH,
             f"{100 * invalid:.0f} % of the policy's view lacks depth, at most {100 * MAX_INVALID:.0f} % may: "
             "check the depth camera.",
         )
-    return RgbdFrame(view.rgb, without_holes(view.depth_m), view.camera, view.stamp_ns)
+
+
+def check_guidance(guidance: Guidance, trained: str) -> None:
+    """Refuse images unlike those of the training.
+
+    Args:
+        guidance: The guided frame.
+        trained: What was done to the training images: ``full``, ``mask_only`` or ``off``.
+
+    Raises:
+        StageError: WRONG_GUIDANCE.
+    """
+    drawn = guidance.mode == "full"
+    if drawn and trained != "full":
+        raise StageError(
+            OutcomeCode.WRONG_GUIDANCE,
+            f"The policy was trained on images without a drawn path (guidance '{trained}'), and this "
+            "image has one: set guidance.mode to mask_only, the paper's way to use a frozen policy.",
+        )
+    if not drawn and trained == "full":
+        raise StageError(
+            OutcomeCode.WRONG_GUIDANCE,
+            "The policy was trained on images with a drawn path, and this one has none: set guidance.mode to full.",
+        )
 
 
 def history_rows(history: tuple[Keypose, ...], robot: RobotState, start: F64 | None) -> F32:

@@ -33,14 +33,14 @@ def optimizer_step(
         loss: Scalar.
         network: The gradients of its parameters are clipped.
         optimizers: Each makes a step.
-        lr: Learning rate of all of them.
+        lr: Learning rate of all of them; times ``lr_scale`` in a parameter group that has one.
         clip_norm: Largest norm of the gradient.
         average_gradients: Called before clipping; over the processes of a run.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
     loss.backward()
     average_gradients()
     nn.utils.clip_grad_norm_(network.parameters(), clip_norm)

@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from stvla_ros import registry
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import USAGE
 from stvla_ros.commands.train import split as split_episodes
 from stvla_ros.config import ConfigError
+from stvla_ros.data.replay import observations
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.policy.checkpoint.policy_file import read_policy_file
 from stvla_ros.train.policy.experiments import EXPERIMENTS
 
@@ -24,6 +28,10 @@ def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[s
     [
         (["nano-3dfaa"], "Did you mean 'nano-3dfa'"),
         (["nano-3dfa"], "wanted --data"),
+        (["nano-3dfa", "--data", "/nowhere", "--grounding", "x.json"], "--grounding: is for the experiments of ST4VLA"),
+        (["st4vla-nano", "--data", "/nowhere", "--tokenizer", "x"], "--tokenizer: is not for 'st4vla-nano'"),
+        (["st4vla-nano", "--data", "/nowhere", "--initial", "a", "--initial", "b"], "begins with one VLM, got 2"),
+        (["st4vla", "--data", "/nowhere"], "wanted --initial with the folder of a Qwen-VL checkpoint"),
         (["nano-3dfa", "--data", "/nowhere"], "wanted a folder with episodes"),
         (["nano-3dfa", "--data", "/nowhere", "--steps", "0"], "wanted 1 to"),
         (
@@ -54,6 +62,22 @@ def test_it_trains_and_resumes(recorded: tuple[Any, ...], tmp_path: Path, capsys
     assert {"curves.csv", "curves.png", "last.safetensors", "state.pt"} <= {p.name for p in tmp_path.iterdir()}
     assert main(["policy", "inspect", str(tmp_path / "best.safetensors")]) == 0
     assert "nano-3dfa" in capsys.readouterr().out
+
+
+def test_a_chunk_model_is_trained_and_predicts(
+    recorded: tuple[Any, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same command for another family; what it writes is a policy of the stack."""
+    data = recorded[0].episode.folder.parent
+    command = ["train", "st4vla-nano", "--data", str(data), "--output", str(tmp_path), "--batch", "2", "--threads", "1"]
+    assert main([*command, "--steps", "1"]) == 0
+    assert "step 1: validation loss" in capsys.readouterr().out
+    assert {"curves.csv", "curves.png", "last", "best", "state.pt"} <= {p.name for p in tmp_path.iterdir()}
+    policy = registry.create("policy", "st4vla", {"checkpoint": str(tmp_path / "best"), "device": "cpu"})
+    guide = SpatialGuide(registry.create("segmenter", "geometric", {}), GuideConfig(mode="off"))
+    seen = next(observations(recorded[0].episode, guide))
+    keypose = policy.predict(seen)
+    assert keypose is None or np.isfinite(keypose.T_base_tcp).all()
 
 
 def test_no_episode_is_in_both_training_and_validation(recorded: tuple[Any, ...]) -> None:

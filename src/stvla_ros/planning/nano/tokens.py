@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from stvla_ros.planning.heatmap.words import Goal, Name, vocabulary
-from stvla_ros.planning.prompt import UNKNOWN as UNKNOWN_ANSWER
 from stvla_ros.planning.prompt import (
+    UNIFIED_PROMPT,
     depth_prompt,
     next_action_prompt,
     pointing_prompt,
@@ -23,6 +23,7 @@ from stvla_ros.planning.prompt import (
     spatial_prompt,
     trace_prompt,
 )
+from stvla_ros.planning.prompt import UNKNOWN as UNKNOWN_ANSWER
 
 NUMBERS = 2048
 """Whole numbers below this are tokens whose id is the number: coordinates, millimetres, steps."""
@@ -49,7 +50,8 @@ def words() -> tuple[str, ...]:
     goals = (Goal("place", (red, plate)), Goal("stack", (red, red)), Goal("push", (button,)), Goal("point", (red,)))
     texts = [
         trace_prompt("x"), depth_prompt(1.0), pointing_prompt("x"), next_action_prompt("x", []), previous_action_prompt("x"),
-        progress_prompt("x", []), spatial_prompt("x"), remaining_prompt(None, []), "the tool is at", "user assistant system",
+        progress_prompt("x", []), spatial_prompt("x"), remaining_prompt(None, []), UNIFIED_PROMPT,
+        "the tool is at", "user assistant system",
         "step of finished yes no move close open touch not begun", UNKNOWN_ANSWER,
         *(goal.sentence(0) for goal in goals),
     ]  # fmt: skip

@@ -47,6 +47,24 @@ class VlmBatch:
         }  # fmt: skip
 
 
+def resized(image: U8, images: Any) -> U8:
+    """An (H, W, 3) image at the size that the VLM sees. Once only: rounding would enlarge a reduced image again.
+
+    Args:
+        image: The camera's.
+        images: ``Qwen2VLImageProcessorPil`` of transformers.
+    """
+    side, size = images.patch_size * images.merge_size, images.size
+    height, width = smart_resize(
+        *image.shape[:2], factor=side, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"]
+    )
+    if image.shape[:2] == (height, width):
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC), np.uint8)
+
+
 @dataclass(frozen=True, eq=False)
 class VlmProcessor:
     """A VLM's tokenizer, image processor and chat template.
@@ -62,16 +80,8 @@ class VlmProcessor:
     template: str
 
     def resized(self, image: U8) -> U8:
-        """An (H, W, 3) image at the size that the VLM sees. Once only: rounding would enlarge a reduced image again."""
-        side, size = self.images.patch_size * self.images.merge_size, self.images.size
-        height, width = smart_resize(
-            *image.shape[:2], factor=side, min_pixels=size["shortest_edge"], max_pixels=size["longest_edge"]
-        )
-        if image.shape[:2] == (height, width):
-            return image
-        from PIL import Image
-
-        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC), np.uint8)
+        """See :func:`resized`."""
+        return resized(image, self.images)
 
     def __call__(self, views: Sequence[Sequence[U8]], texts: Sequence[str]) -> VlmBatch:
         """One user turn per observation: its images of :meth:`resized`, then its text; up to the beginning of the answer.

@@ -6,7 +6,7 @@ import hashlib
 import json
 import signal
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -156,12 +156,31 @@ def load_samples(
     """
     cache.mkdir(parents=True, exist_ok=True)
     files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px, noise)}.npz" for e in episodes]
-    missing = {file: e.folder for e, file in zip(episodes, files, strict=True) if not file.exists()}
-    on_progress(len(files) - len(missing))
+    work = {file: (e.folder, settings, size_px, noise) for e, file in zip(episodes, files, strict=True)}
+    fill_cache(_fill, work, jobs, on_progress)
+    return concatenate([_read(file) for file in files])
+
+
+def fill_cache(
+    fill: Callable[..., None], work: Mapping[Path, tuple[Any, ...]], jobs: int, on_progress: Callable[[int], None]
+) -> None:
+    """Write the files that are missing, in several processes.
+
+    Args:
+        fill: Called with a file and what stands beside it; a function of a module, for other processes to import.
+        work: File -> further arguments.
+        jobs: Number of processes.
+        on_progress: Called with the number of files that are there, then with 1 after every file.
+
+    Raises:
+        ConfigError: Of ``fill``, or a process died.
+    """
+    missing = {file: arguments for file, arguments in work.items() if not file.exists()}
+    on_progress(len(work) - len(missing))
     with ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts) as pool:
-        work = [pool.submit(_fill, folder, settings, size_px, noise, file) for file, folder in missing.items()]
+        futures = [pool.submit(fill, file, *arguments) for file, arguments in missing.items()]
         try:
-            for future in as_completed(work):
+            for future in as_completed(futures):
                 future.result()
                 on_progress(1)
         except BrokenProcessPool as error:
@@ -170,7 +189,6 @@ def load_samples(
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: start nothing more
-    return concatenate([_read(file) for file in files])
 
 
 def _ignore_interrupts() -> None:
@@ -179,14 +197,22 @@ def _ignore_interrupts() -> None:
 
 
 def _key(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise) -> str:
-    """Changes with the episode's contents and with all settings that affect its samples, not with the folder's path."""
+    return cache_key(folder, settings, size_px, CACHE, *([asdict(noise)] if noise.any else []))
+
+
+def cache_key(folder: Path, settings: StackSettings, *further: Any) -> str:
+    """Changes with the episode's contents and with all settings that affect its samples, not with the folder's path.
+
+    Args:
+        folder: Of the episode.
+        settings: Of guidance and segmenter.
+        further: Plain values.
+    """
     what = [
         asdict(settings.guide),
         settings.backends["segmenter"],
         dict(settings.sections.get("segmenter", {})),
-        size_px,
-        CACHE,
-        *([asdict(noise)] if noise.any else []),
+        *further,
     ]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -196,7 +222,7 @@ def _key(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise) 
     return digest.hexdigest()[:12]
 
 
-def _fill(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise, file: Path) -> None:
+def _fill(file: Path, folder: Path, settings: StackSettings, size_px: int, noise: PathNoise) -> None:
     samples = episode_samples(folder, settings, size_px, noise)
     with written(file) as part, part.open("wb") as out:
         np.savez_compressed(

@@ -1,0 +1,1 @@
+"""Training of ST4VLA's second stage: actions under a spatial prompt, with grounding beside them."""
