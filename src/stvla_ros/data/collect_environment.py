@@ -128,11 +128,14 @@ class RecordingStages(LocalStages):
                 self._writer.add_frame(plan, self._cell.last, robot, len(history))
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        wanted, self._wanted = self._wanted, None
         outcome = super().execute(plan, keypose, cancel)
-        if self._slips is None or self._wanted is None:
+        if wanted is None:  # the loop's own way home, which is no answer to a frame
+            return outcome
+        if self._slips is None:
             self._writer.add_keypose(keypose, self.now_ns())
         else:
-            self._writer.add_keypose(replace(self._wanted, stamp_ns=keypose.stamp_ns), self.now_ns(), keypose)
+            self._writer.add_keypose(replace(wanted, stamp_ns=keypose.stamp_ns), self.now_ns(), keypose)
         return outcome
 
 

@@ -108,6 +108,7 @@ class _Loop:
     step: int = 0  # of the task, as the policy knows it
     begun: int = 0  # keyposes executed when that step began
     in_view: int = 0  # keyposes executed when the arm last stepped back
+    ways_home: set[int] = field(default_factory=set)  # in the history: motions that no policy predicted
     fresh_ns: int = 0  # images older than this show the scene before the last motion
     feedback: str = ""  # why the last path failed, for the next plan
     reason: str = ""  # the feedback that led to the plan in use
@@ -284,6 +285,7 @@ class _Loop:
         self.failures = max(self.failures, failures)  # a way home is no progress
         if failed is not None:
             return False
+        self.ways_home.add(self.in_view)
         self.in_view = len(self.history)
         self.begun = self.begun if self.hand.holding else self.in_view
         return True
@@ -331,8 +333,8 @@ class _Loop:
         self._report("predicting")
         self._begin_step(plan)
         with self._clock("predicting"):
-            history = tuple(self.history[self.begun :][-HISTORY:])
-            return self.stages.predict(plan, history, self.fresh_ns, self.cancel)
+            own = [k for i, k in enumerate(self.history) if i >= self.begun and i not in self.ways_home]
+            return self.stages.predict(plan, tuple(own[-HISTORY:]), self.fresh_ns, self.cancel)
 
     def _begin_step(self, plan: TracePlan) -> None:
         """To the policy, each step of a long task is a task of its own, as in its training. What it did for the step before
