@@ -14,7 +14,7 @@ import pytest
 import stalls
 import yaml
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from system.robot_harness import SLACK, StackHarness
+from system.robot_harness import MORE_SLACK, StackHarness
 
 from stvla_ros.console.session import Code
 from stvla_ros.console.views import BOXES, CLOUD, DRAWN, GUIDED, JOINTS, LATENCIES, OBSTACLES, OLD_S, PATH, PLAN, RAW
@@ -27,15 +27,6 @@ from stvla_ros.ros.graph import GraphOptions
 ROOT = Path(__file__).resolve().parents[2]
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
-
-MORE_SLACK = {
-    **SLACK,
-    **{f"{node}.camera.max_age_s": "5.0" for node in ("executor", "planner", "guidance")},
-    "task.heartbeat_timeout_s": "10.0",
-    "executor.safety.heartbeat_timeout_s": "5.0",
-    "executor.safety.image_timeout_s": "10.0",
-}
-"""The console beside it makes a small test machine slow: that a node or sensor falls silent is not on trial here."""
 
 
 class ConsoleHarness(StackHarness):

@@ -8,7 +8,7 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader
 from system.brain_harness import wait
-from system.robot_harness import SLACK, StackHarness
+from system.robot_harness import MORE_SLACK, StackHarness
 
 from stvla_ros.cli import main
 from stvla_ros.data.episode import Episode
@@ -39,7 +39,7 @@ def decided(bag: Path) -> dict[str, list[Any]]:
 
 def test_a_goal_and_what_becomes_of_its_recording(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    options = GraphOptions(mode="composed", record="all", overrides={**SLACK, **SCENE, "record.root": str(runs)})
+    options = GraphOptions(mode="composed", record="all", overrides={**MORE_SLACK, **SCENE, "record.root": str(runs)})
     with StackHarness(options) as stack:
         assert not stack.heartbeats.wait_for(("record",), 60.0), stack.log
         code, sentence = stack.run(WORDS)

@@ -9,7 +9,7 @@ import stalls
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from system.conftest import Process
-from system.robot_harness import SLACK, StackHarness
+from system.robot_harness import MORE_SLACK, StackHarness
 
 from stvla_ros.description.braking import STILL_RAD_S
 from stvla_ros.description.kinematics import tcp_pose
@@ -19,7 +19,7 @@ from stvla_ros.ros.graph import GraphOptions
 
 pytestmark = pytest.mark.skipif(find_spec("franky") is None, reason="franky is not installed")
 
-TOO_DEEP = {**SLACK, "policy.scripted.press_depth_m": "0.02", "executor.executor.press_m": "0.05"}
+TOO_DEEP = {**MORE_SLACK, "policy.scripted.press_depth_m": "0.02", "executor.executor.press_m": "0.05"}
 """Buttons give way by less: the arm hits what is below them, with the thresholds of every day."""
 
 ELSEWHERE = "Push the teal button."
