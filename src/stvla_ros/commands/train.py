@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stvla_ros.evaluate.stack import StackSettings
     from stvla_ros.train.policy.experiments import Experiment
     from stvla_ros.train.policy.samples import Samples
-    from stvla_ros.train.run import TrainingProgress
+    from stvla_ros.train.run import TrainingProgress, TrainingRun
     from stvla_ros.train.st4vla.experiments import St4VlaExperiment
 
 VALIDATION_SHARE = 0.06
@@ -148,15 +148,20 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     text = for_policy(start, arguments.tokenizer)
     run = PolicyRun(chosen, start, text, train, val, output, device, arguments.seed)
     run.keep = arguments.keep
+    follow_steps(run, chosen.steps, "total", "{:.0f} samples/s", console)
+
+
+def follow_steps(run: TrainingRun, steps: int, loss: str, rate: str, console: Console) -> None:
+    """Train to the end, and say after each validation how large its loss of this name is and how far positions are off."""
 
     def sentence(progress: TrainingProgress) -> str:
         v = progress.validation
         return (
-            f"step {progress.done}: validation loss {v['total']:.3f}, position {v['median_mm']:.1f} mm (median), "
+            f"step {progress.done}: validation loss {v[loss]:.3f}, position {v['median_mm']:.1f} mm (median), "
             f"{100 * v['within_1cm']:.0f} % within 1 cm"
         )
 
-    follow(run, chosen.steps, "{:.0f} samples/s", sentence, console)
+    follow(run, steps, rate, sentence, console)
 
 
 def _samples(

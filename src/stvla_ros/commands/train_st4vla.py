@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from stvla_ros.commands.progress import count_bar, follow
-from stvla_ros.commands.train import split
+from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.train import follow_steps, split
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.evaluate.stack import StackSettings
-    from stvla_ros.train.run import TrainingProgress
     from stvla_ros.train.st4vla.experiments import St4VlaExperiment
 
 
@@ -60,15 +59,7 @@ def train(
     start = untrained(chosen, vlm, processor, samples, arguments.seed)
     run = St4VlaRun(chosen, start, samples, val, asked, output, device, arguments.seed)
     run.keep = arguments.keep
-
-    def sentence(progress: TrainingProgress) -> str:
-        v = progress.validation
-        return (
-            f"step {progress.done}: validation loss {v['action']:.3f}, position {v['median_mm']:.1f} mm (median), "
-            f"{100 * v['within_1cm']:.0f} % within 1 cm"
-        )
-
-    follow(run, chosen.steps, "{:.1f} samples/s", sentence, console)
+    follow_steps(run, chosen.steps, "action", "{:.1f} samples/s", console)
 
 
 def _check(arguments: Namespace, chosen: St4VlaExperiment) -> None:
