@@ -50,8 +50,9 @@ class SystemBesidePure(LoadScopeScheduling):
         return SYSTEM if nodeid.startswith(SYSTEM) else nodeid.partition("::")[0]
 
     def _reschedule(self, node: WorkerController) -> None:
-        """A worker begins a test only when it knows the one after it, or that none comes."""
-        if node.shutting_down:
+        """A worker begins a test only when it knows the one after it, or that none comes. One that replaces a dead worker is
+        known before it has found its tests; it gets work then."""
+        if node.shutting_down or node not in self.registered_collections:
             return
         if SYSTEM in self.workqueue:  # also when the worker that had them has died: the next idle one is a new one
             self.workqueue.move_to_end(SYSTEM, last=False)

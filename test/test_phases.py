@@ -20,6 +20,10 @@ def pytest_runtest_setup(item):
     if may_wait(item.nodeid):
         step_back()
 
+def pytest_collection():
+    if os.environ.get("PYTEST_XDIST_WORKER") == os.environ.get("SLOW_WORKER", "none"):
+        time.sleep(2)
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     begun = time.monotonic()
@@ -107,8 +111,12 @@ def test_a_failure_among_the_first_is_the_end_s_status(tmp_path: Path) -> None:
     assert "1 failed, 4 passed" in done.stdout.splitlines()[-1]
 
 
-def test_a_worker_that_dies_is_replaced_in_both_parts(tmp_path: Path) -> None:
-    """Its test has failed, the others are run."""
+@pytest.mark.parametrize("slow", ["none", "gw2", "gw3"])
+def test_a_worker_that_dies_is_replaced_in_both_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """Its test has failed, the others are run; also where one who replaces has found the tests long before the other."""
+    monkeypatch.setenv("SLOW_WORKER", slow)
     folder = suite(tmp_path, a=3, system_one=3)
     once = (
         "import os\n"
