@@ -41,11 +41,12 @@ ASKED = ("content", "part", "angle")
 def main() -> None:
     options = parse()
     console, scores = Console(width=140, stderr=True), {}
+    settings = ProcessSettings(options.hands, options.hand_models, samples=False)
     folders = sorted(path.parent for path in options.videos.rglob("truth.json"))
     if not folders:
         raise SystemExit(f"{options.videos}: wanted synthetic videos with truth.json, found none.")
     for number, folder in enumerate(folders[: options.most], 1):
-        scores[folder.name] = _one(folder, options.output / folder.name, options.template, console)
+        scores[folder.name] = _one(folder, options.output / folder.name, options.template, settings, console)
         console.print(f"{number} of {len(folders)}: {folder.name}", highlight=False)
         write(options.output, scores)
     print((options.output / "report.md").read_text())
@@ -60,10 +61,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--no-template", dest="template", action="store_false", help="let the pipeline guess the template"
     )
+    parser.add_argument(
+        "--hands", choices=("depth", "mediapipe"), default="depth", help="what finds hands; default depth"
+    )
+    parser.add_argument("--hand-models", default="", help="folder of the files of mediapipe")
     return parser.parse_args()
 
 
-def _one(folder: Path, output: Path, template: bool, console: Console) -> Score:
+def _one(folder: Path, output: Path, template: bool, settings: ProcessSettings, console: Console) -> Score:
     """Process one video in a folder without its truth, then compare."""
     true = read_json(folder / "truth.json")
     source = output / "video"
@@ -83,7 +88,7 @@ def _one(folder: Path, output: Path, template: bool, console: Console) -> Score:
     )
     start = time.process_time()
     try:
-        report = process_video(source, output, ProcessSettings(samples=False))
+        report = process_video(source, output, settings)
     except ConfigError as error:
         console.print(f"{folder.name}: {error}", markup=False)
         return Score(true["kind"], frames=true["frames"])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     verbs = parser.add_subparsers(
         dest="verb",
-        metavar="process|check|compare|tables|samples|plan|synthesise",
+        metavar="process|fetch-hands|check|compare|tables|samples|plan|synthesise",
         required=True,
         parser_class=_VerbParser,
     )
@@ -43,7 +43,14 @@ def add_arguments(parser: Parser) -> None:
         "any other folder of images",
     )  # fmt: skip
     option("--output", type=folder, required=True, metavar="DIR", help="one folder per video")
-    option("--hands", choices=("depth",), default="depth", help="what finds hands; default: depth, without weights")
+    option(
+        "--hands", choices=("auto", "mediapipe", "depth"), default="auto",
+        help="what finds hands: mediapipe, with 21 keypoints; depth, without weights; auto (default): mediapipe where its "
+        "files are, else depth",
+    )  # fmt: skip
+    option(
+        "--hand-models", type=folder, metavar="DIR", help="files of mediapipe; default: where `fetch-hands` puts them"
+    )
     option(
         "--template", choices=tuple(TEMPLATES), metavar="NAME",
         help="of all actions: see docs/reference/st_human_actions.md; default: what video.json says, else a guess",
@@ -67,6 +74,12 @@ def add_arguments(parser: Parser) -> None:
         help="frames per second; default: as its intrinsics' file says",
     )
     add_bag_arguments(process)
+    fetch = verbs.add_parser(
+        "fetch-hands", help="fetch the files of the hand backend mediapipe, 12 MB, once; needs a network"
+    )
+    fetch.add_argument(
+        "--to", type=folder, metavar="DIR", help="default: hands in $STVLA_CACHE, or else in ~/.cache/stvla"
+    )
     check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
     check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
     compare = verbs.add_parser("compare", help="how far two annotations of the same videos are apart")
@@ -135,6 +148,7 @@ class _VerbParser(Parser):
 def run(arguments: Namespace) -> int:
     verbs: dict[str, Callable[[Namespace], int]] = {
         "process": _process,
+        "fetch-hands": _fetch_hands,
         "check": _check,
         "compare": _compare,
         "tables": _tables,
@@ -146,6 +160,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _process(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.process.hand_models import check_models, models_folder
+    from stvla_ros.data.st_human.process.hands import choose_hands
     from stvla_ros.data.st_human.process.parallel import ProcessSetup, specs
     from stvla_ros.data.st_human.process.video import ProcessSettings
     from stvla_ros.data.st_human.readers.images import FolderHints
@@ -154,10 +170,18 @@ def _process(arguments: Namespace) -> int:
     hints = FolderHints(arguments.color, arguments.depth, arguments.depth_unit, arguments.fps, arguments.intrinsics)
     readers = Readers(hints, BagVideos(hints_of(arguments)))
     sources = readers.find(arguments.folder, arguments.output)
-    settings = ProcessSettings(arguments.hands, arguments.template, not arguments.no_samples)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    models = arguments.hand_models or models_folder()
+    hands = choose_hands(arguments.hands, models)
+    if hands == "mediapipe":
+        check_models(models)
+    why = {"mediapipe": "has its files", "depth": "has no files of mediapipe: `stvla human fetch-hands` gets them"}[
+        hands
+    ]
+    console.print(f"Hands by {hands}{f', as {models} {why}' if arguments.hands == 'auto' else ''}.")
+    settings = ProcessSettings(hands, str(models.resolve()), arguments.template, not arguments.no_samples)
     setup = ProcessSetup(str(arguments.folder.resolve()), str(arguments.output.resolve()), settings, readers)
     engine, jobs = engine_of(arguments, {}, arguments.output)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
     good, totals = 0, Counter[str]()
     seconds: dict[str, float] = {}
     try:
@@ -178,6 +202,17 @@ def _process(arguments: Namespace) -> int:
     if spent := ", ".join(f"{name} {value:.1f}" for name, value in sorted(seconds.items(), key=lambda item: -item[1])):
         console.print(f"Seconds: {spent}.")
     return 0 if good == len(sources) else NOT_CONFIRMED
+
+
+def _fetch_hands(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.process.hand_models import FILES, WHEEL, fetch_models, models_folder
+
+    target = arguments.to or models_folder()
+    done = "fetched" if fetch_models(target) else "already there"
+    Console(soft_wrap=True, markup=False, highlight=False).print(
+        f"{target}: {len(FILES)} files of {WHEEL}, {done} (Apache License 2.0)."
+    )
+    return 0
 
 
 def _check(arguments: Namespace) -> int:

@@ -21,7 +21,8 @@ from stvla_ros.data.st_human.process.episode import _touched, _World
 from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos, open_video
 from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
-from stvla_ros.data.st_human.process.scene import Thing, _named
+from stvla_ros.data.st_human.process.lift import FLESH_M
+from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
 from stvla_ros.data.st_human.process.supervision import annotated_samples
 from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
@@ -32,6 +33,7 @@ from stvla_ros.data.st_human.samples_json import read_samples, write_samples
 from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation
+from stvla_ros.types import F64
 
 TOLD = {
     "id": "clip", "task": 4, "template": "put_on",
@@ -211,9 +213,9 @@ def test_a_hand_reaches_in_from_the_border() -> None:
     background = np.full((120, 160), 1.0, np.float32)
     hands, thing, arm = DepthHands(), background.copy(), background.copy()
     thing[50:70, 60:80] = 0.9
-    assert hands.find(None, thing, background) is None
+    assert hands.find(thing, background) is None
     arm[50:70, 60:] = 0.8
-    seen = hands.find(None, arm, background)
+    seen = hands.find(arm, background)
     assert seen is not None
     assert seen.tip_px[0] < 66
     assert 50 <= seen.tip_px[1] < 70
@@ -262,6 +264,10 @@ def test_registration_does_not_slide_along_a_single_face() -> None:
     assert np.linalg.norm(found[:2, 3]) < 0.002
 
 
+def no_fingers(n: int) -> F64:
+    return np.full((n, 2, 3), np.nan)
+
+
 def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
     """The hand is registered wrongly in one frame, lower than ever after, and next in view twelve frames later."""
     n, wrong, again, moving, arrived = 70, 10, 22, 40, 60
@@ -271,7 +277,7 @@ def test_a_contact_that_only_a_wrong_measurement_shows_is_none() -> None:
     T[wrong] = pose(np.eye(3), [-0.3, 0.2, -0.1])
     left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
     tip = T[:, :3, 3] + [0.5, 0.0, 0.05]
-    track = Track(T, np.full(n, 0.001), tip, np.tile([0.0, 1.0, 0.0], (n, 1)), left, missing, 50)
+    track = Track(T, np.full(n, 0.001), tip, np.tile([0.0, 1.0, 0.0], (n, 1)), left, missing, 50, no_fingers(n))
     box = OrientedBox(pose(np.eye(3), [0.5, 0.0, 0.02]), np.array([0.04, 0.04, 0.04]), False)
     segment = Segment(0, n - 1, (0,), (n,))
     assert make_motion(track, segment, box, 30.0, True) is None
@@ -291,7 +297,7 @@ def test_one_wrong_registration_is_no_standstill() -> None:
     point[29] += [0.0, 0.01, -0.01]
     left, missing = (np.arange(n) > moving).astype(float), (np.arange(n) < arrived).astype(float)
     eye, zeros = np.tile(np.eye(4), (n, 1, 1)), np.zeros(n)
-    found = moments(Track(eye, zeros, point, point, left, missing, 50), point)
+    found = moments(Track(eye, zeros, point, point, left, missing, 50, no_fingers(len(eye))), point)
     assert found is not None
     assert moving - 3 <= found[0] <= moving
 
@@ -309,7 +315,7 @@ def standing(n: int, turn_deg: np.ndarray) -> Track:
     T[:3] = np.nan  # the hand comes in: not registered yet
     tip = np.array([0.0, 0.0, 0.05]) + np.stack([np.zeros(n), np.zeros(n), np.nan_to_num(T[:, 2, 3])], axis=1)
     zeros = np.zeros(n)
-    return Track(T, np.full(n, 0.001), tip, np.tile([0.0, 0.5, -0.8], (n, 1)), zeros, zeros, n // 2)
+    return Track(T, np.full(n, 0.001), tip, np.tile([0.0, 0.5, -0.8], (n, 1)), zeros, zeros, n // 2, no_fingers(n))
 
 
 def test_a_touch_is_found_though_the_hand_is_unknown_at_first() -> None:
@@ -346,7 +352,55 @@ def test_fingers_take_a_thing_at_their_height() -> None:
     assert grasp_point(box, tip, np.zeros((0, 3)))[2] == pytest.approx(0.095)
     assert grasp_point(box, tip, above)[2] == pytest.approx(0.095)
     assert grasp_point(box, tip, beside)[2] == pytest.approx(0.07)
-    np.testing.assert_allclose(grasp_point(box, tip, beside, pointed=True), [0.0, 0.03, 0.07])
+
+
+def test_a_lid_is_taken_by_the_knob_above_it() -> None:
+    lid, tip = box_at(0.0, 0.0, (0.15, 0.15, 0.01)), np.array([0.03, 0.0, 0.05])
+    fingers = np.random.default_rng(0).uniform([-0.02, -0.02, 0.03], [0.02, 0.02, 0.045], (200, 3))
+    np.testing.assert_allclose(grasp_point(lid, tip, fingers), [0.0, 0.0, 0.0315], atol=1e-3)
+
+
+def test_a_finger_points_with_its_lowest_end() -> None:
+    """Its joint is behind the skin that is seen, and the thing hides the end of what pushes it from behind."""
+    box, tip = box_at(0.0, 0.0, (0.06, 0.06, 0.04)), np.array([0.1, 0.0, 0.1])
+    finger = np.linspace([0.01, 0.02, 0.05], [0.06, 0.02, 0.12], 200)
+    end = finger[:12].mean(axis=0)
+    np.testing.assert_allclose(grasp_point(box, tip, finger, "press"), end, atol=1e-3)
+    above = grasp_point(box, tip, finger, "touch", end + np.array([0.0, 0.0, 0.5]))
+    np.testing.assert_allclose(above, end - [0.0, 0.0, FLESH_M], atol=1e-3)
+    assert grasp_point(box, tip, finger, "slide")[2] == pytest.approx(0.02)
+
+
+def test_fingers_before_others_are_part_of_the_hand() -> None:
+    """Unknown depth at their outline does not cut them off."""
+    background = np.full((120, 160), 1.0, np.float32)
+    arm = background.copy()
+    arm[50:70, 80:] = 0.8
+    arm[56:62, 60:77] = 0.85
+    arm[54:64, 77:80] = np.nan
+    seen = DepthHands().find(arm, background)
+    assert seen is not None
+    assert seen.mask.sum() == pytest.approx(20 * 80 + 6 * 17, rel=0.05)
+    assert not seen.mask[np.isnan(arm)].any()
+    assert seen.tip_px[0] < 75
+    assert seen.tip_depth_m == pytest.approx(0.85)
+    arm[54:64, 65:80] = np.nan  # too far away
+    seen = DepthHands().find(arm, background)
+    assert seen is not None
+    assert not seen.mask[:, :65].any()
+
+
+def test_a_box_has_the_pixels_at_its_outline() -> None:
+    """Seen from above and the front: one pixel to both sides, and the far edge of its top."""
+    T = pose(Rotation.from_euler("x", -135, degrees=True).as_matrix(), np.array([0.0, -0.7, 0.75]))
+    inner = np.mgrid[-28:29, -28:29].reshape(2, -1).T / 1000.0
+    points = np.column_stack([inner, np.full(len(inner), 0.05)])
+    box = _with_outline(
+        OrientedBox(pose(np.eye(3), [0.0, 0.0, 0.025]), np.array([0.057, 0.057, 0.05])), points, T, 600.0
+    )
+    pixel = 0.7 * np.sqrt(2) / 600.0
+    np.testing.assert_allclose(box.size_m, [0.057 + 2 * pixel, 0.057 + pixel * np.sqrt(2), 0.05], atol=1e-5)
+    np.testing.assert_allclose(box.center_m, [0.0, pixel / np.sqrt(2), 0.025], atol=1e-5)
 
 
 def test_what_comes_back_was_moved() -> None:

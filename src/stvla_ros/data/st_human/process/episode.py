@@ -34,7 +34,7 @@ from stvla_ros.data.st_human.process.folder import DEPTH, RGB, HumanVideo
 from stvla_ros.data.st_human.process.grasp import CLOSE_POINTS, Motion, distance_to_box, make_motion, moved_box, settled
 from stvla_ros.data.st_human.process.hands import HandBackend
 from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, to_workspace
-from stvla_ros.data.st_human.process.segments import Segment
+from stvla_ros.data.st_human.process.segments import Hands, Segment
 from stvla_ros.data.st_human.process.track import Change, Track, hand_cloud
 from stvla_ros.data.st_human.process.words import Seen, describe, things_of
 from stvla_ros.data.st_human.templates import TEMPLATES, Gripper, SlotValue, expected_after
@@ -68,11 +68,12 @@ END_M = 0.1
 
 @dataclass
 class Episode:
-    """How far an action can be trusted: 1 is best. Each reason lowers the score."""
+    """How far an action can be trusted: 1 is best. Each reason lowers the score; ``grasp`` says what told where it is taken."""
 
     action: str
     score: float = 1.0
     reasons: list[str] = field(default_factory=list)
+    grasp: Literal["keypoints", "depth"] = "depth"
     weak_frames: list[tuple[int, int]] = field(default_factory=list)
 
     def doubt(self, factor: float, reason: str, frames: tuple[int, int] | None = None) -> None:
@@ -107,6 +108,7 @@ def make_info(
     tracks: Sequence[tuple[Track, Change]],
     template: str | None,
     hands: HandBackend,
+    found: Hands,
     made_from: str,
 ) -> tuple[VideoInfo, list[Episode]]:
     """``info.json`` of a video.
@@ -117,7 +119,8 @@ def make_info(
         segments: When a hand is in view.
         tracks: How it moves in each, and what changed (in all pixels).
         template: Of all actions; None: what people told, else the likeliest.
-        hands: What found the hands.
+        hands: What finds hands.
+        found: What it found.
         made_from: Hash of all that this depends on.
 
     Returns:
@@ -136,7 +139,7 @@ def make_info(
     for k, (segment, (track, change)) in enumerate(zip(segments, tracks, strict=True)):
         episode = Episode(f"a{k + 1}")
         said = template or (video.told.templates[k] if k < len(video.told.templates) else video.told.template)
-        action = _action(video, camera, T, world, names, segment, track, change, hands, said, episode, actions)
+        action = _action(video, camera, T, world, names, segment, track, change, hands, found, said, episode, actions)
         if action is not None:
             actions.append(action)
         episodes.append(episode)
@@ -187,7 +190,7 @@ def _quaternion(R: F64) -> tuple[float, float, float, float]:
 
 def _action(
     video: HumanVideo, camera: InfoCamera, T: F64, world: _World, names: Mapping[str, str], segment: Segment, track: Track,
-    change: Change, hands: HandBackend, template: str | None, episode: Episode, earlier: Sequence[Action],
+    change: Change, hands: HandBackend, found: Hands, template: str | None, episode: Episode, earlier: Sequence[Action],
 ) -> Action | None:  # fmt: skip
     """One action, and what it changes in the world; None if it cannot be told what was done."""
     if not world.things:
@@ -205,7 +208,9 @@ def _action(
     if label is None:
         label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
     thing = world.things[label]
-    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template)
+    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3])
+    if motion is not None and motion.by_keypoints:
+        episode.grasp = "keypoints"
     if motion is None:
         episode.doubt(0.0, "the hand was lost at contact or release", (segment.start, segment.end))
         return None
@@ -237,7 +242,7 @@ def _action(
     )
     involved = set(things_of(name, slots))
     return Action(
-        episode.action, name, slots, words, "left" if video.told.hand == "left" else "right",
+        episode.action, name, slots, words, _side(video.told.hand, found, segment),
         segment.start, contact, release, segment.end, segment.before[-1], segment.after[0], 1, 1,
         points, _trajectory(T, segment, motion, TEMPLATES[name].gripper),
         SaidMotion(
@@ -250,6 +255,13 @@ def _action(
         depends_on=tuple(a.id for a in earlier if involved & set(things_of(a.template, a.slots))),
         quality=Quality(1.0, 0.0, _gap(motion)),
     )  # fmt: skip
+
+
+def _side(told: str | None, found: Hands, segment: Segment) -> Literal["left", "right"]:
+    """Which hand acts: as people told, else as keypoints show, else the right one."""
+    if told is not None:
+        return "left" if told == "left" else "right"
+    return "left" if found.right_hand(segment.start, segment.end) is False else "right"
 
 
 def _acted(world: _World, change: Change) -> tuple[int | None, float]:

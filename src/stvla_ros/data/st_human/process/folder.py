@@ -103,7 +103,7 @@ class Told:
         templates: Of each action, instead.
         slots: Values of slots that no camera sees, e.g. what is poured: for all actions.
         objects: What is on the table.
-        hand: Which hand acts.
+        hand: Which hand acts; None: as keypoints show, else the right one.
         people: Whose hands, for the provenance.
         consent: Under which consent.
     """
@@ -115,7 +115,7 @@ class Told:
     templates: tuple[str, ...] = ()
     slots: Mapping[str, str | int] = field(default_factory=dict)
     objects: tuple[ToldObject, ...] = ()
-    hand: str = "right"
+    hand: str | None = None
     people: tuple[str, ...] = ()
     consent: str | None = None
 
@@ -268,7 +268,7 @@ def _camera(said: CameraFile, path: Path) -> tuple[Camera, F64 | None]:
 def _check_told(told: Told, path: Path) -> None:
     if not 1 <= told.task <= TASKS:
         raise VideoError(f"{path}: task: wanted 1 to {TASKS}, found {told.task}.")
-    if told.hand not in ("left", "right"):
+    if told.hand not in (None, "left", "right"):
         raise VideoError(f"{path}: hand: wanted 'left' or 'right', found '{told.hand}'.")
     for template in (*([told.template] if told.template else []), *told.templates):
         if template not in TEMPLATES:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from stvla_ros.data.st_human.process.lift import FLESH_M
 from stvla_ros.data.st_human.process.segments import Segment
 from stvla_ros.data.st_human.process.track import STILL_M, Surface, Track, moments, register
 from stvla_ros.geometry.se3 import inverse, pose
@@ -23,6 +24,10 @@ DEEP_M = 0.025
 
 CLOSE_M, CLOSE_POINTS = 0.02, 12
 """What is seen of the hand this close to a thing takes it, and the least number of its points that say how."""
+
+NEAR_M, LOWEST, KNOB_M = 0.04, 0.1, 0.015
+"""What is seen of the hand this close to a thing is its fingers; the share of it that is lower than where they take it; a hand
+that stays so far above the thing's top takes it by a knob."""
 
 BESIDE_M = 0.012
 """A hand whose close points are mostly lower below a thing's top takes it from the side, at their height."""
@@ -40,6 +45,16 @@ TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
 """A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
 turn of the third on."""
 
+
+APART_M = 0.03
+"""Nearer tips do not tell the direction between them: 3 mm of error are 15 degrees at 2 cm."""
+
+AROUND = (12, 6)
+"""Frames outside the contact and the release, and inside, in which keypoints tell where the fingers are."""
+
+LEAST_FINGERS, SPREAD_M, TIP_TOUCHES_M = 4, 0.015, 0.02
+"""Fewer such frames tell nothing, nor do frames that differ by more (median distance from their median), nor a tip that is
+farther from the thing."""
 
 POINTED = ("slide", "press", "touch")
 """Templates in which the tool point is a fingertip on the thing, not the middle between two."""
@@ -59,6 +74,7 @@ class Motion:
         width_m: (N,) opening.
         moved: Whether the thing moved.
         T_moved: (4, 4) motion of the thing from its old place to its new one.
+        by_keypoints: Whether keypoints told where the fingers take it.
     """
 
     contact: int
@@ -70,26 +86,36 @@ class Motion:
     width_m: F64
     moved: bool
     T_moved: F64
+    by_keypoints: bool = False
 
 
-def grasp_point(box: OrientedBox, tip_m: F64, hand_m: F64, pointed: bool = False) -> F64:
-    """(3,) where a hand takes a thing: the middle between the fingers.
+def grasp_point(
+    box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None
+) -> F64:
+    """(3,) where a hand takes a thing: the middle between the fingers, or the end of the finger that points.
 
-    In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide.
+    In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide; in
+    the middle above it if the hand stays above, as at a lid's knob.
 
     Args:
         box: The thing's box.
         tip_m: (3,) the hand's end.
         hand_m: (N, 3) what is seen of the hand; may be empty.
-        pointed: A finger touches or pushes it: the place of its surface that the hand is nearest to.
+        template: If one of :data:`POINTED`, a finger touches or pushes the thing.
+        eye_m: (3,) where the camera is.
     """
     to_box = inverse(box.T_workspace_box)
     away = distance_to_box(box, hand_m)
     half = box.size_m / 2
-    if pointed:
-        nearest = hand_m[np.argsort(away)[:CLOSE_POINTS]].mean(axis=0) if len(hand_m) >= CLOSE_POINTS else tip_m
-        local = np.clip((to_box @ np.append(nearest, 1.0))[:3], -half, half)
-        return np.asarray((box.T_workspace_box @ np.append(local, 1.0))[:3])
+    if template in POINTED:
+        point = _finger_end(hand_m[away < NEAR_M], eye_m)
+        if point is None:
+            nearest = hand_m[np.argsort(away)[:CLOSE_POINTS]].mean(axis=0) if len(hand_m) >= CLOSE_POINTS else tip_m
+            local = np.clip((to_box @ np.append(nearest, 1.0))[:3], -half, half)
+            return np.asarray((box.T_workspace_box @ np.append(local, 1.0))[:3])
+        if template == "slide":  # the thing hides the end of what pushes it from behind
+            point[2] = min(point[2], box.center_m[2])
+        return point
     local = to_box @ np.append(tip_m, 1.0)
     narrow = int(np.argmin(box.size_m[:2]))
     point = np.clip(local[:3], -half, half)
@@ -100,12 +126,79 @@ def grasp_point(box: OrientedBox, tip_m: F64, hand_m: F64, pointed: bool = False
             0.0 if box.size_m[other] < SPAN_M else np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
         )
     point[2] = half[2] - min(DEEP_M, half[2])
-    close = hand_m[away < CLOSE_M]
+    close = hand_m[away < NEAR_M]
     if len(close) >= CLOSE_POINTS:
-        height = float(np.mean(close @ to_box[2, :3] + to_box[2, 3]))
-        if height < half[2] - BESIDE_M:
-            point[2] = max(height, -half[2])
+        lowest = float(np.quantile(close @ to_box[2, :3] + to_box[2, 3], LOWEST))
+        beside = hand_m[away < CLOSE_M] @ to_box[2, :3] + to_box[2, 3]
+        if lowest > half[2] + KNOB_M:
+            point = np.array([0.0, 0.0, lowest])
+        elif len(beside) >= CLOSE_POINTS and float(beside.mean()) < half[2] - BESIDE_M:
+            point[2] = max(lowest, -half[2])
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
+
+
+def _finger_end(near_m: F64, eye_m: F64 | None) -> F64 | None:
+    """(3,) the joint at the end of a finger that points down, from what is seen of the hand (N, 3) near a thing."""
+    if len(near_m) < CLOSE_POINTS:
+        return None
+    skin = np.median(near_m[np.argsort(near_m[:, 2])[:CLOSE_POINTS]], axis=0)
+    if eye_m is None:
+        return np.asarray(skin)
+    ray = skin - eye_m
+    return np.asarray(skin + ray / np.linalg.norm(ray) * FLESH_M)
+
+
+def fingers_at(track: Track, contact: int, release: int, box: OrientedBox) -> F64:
+    """(2, 3) tips of thumb and index finger at the contact, NaN where keypoints do not tell.
+
+    What is held hides the fingers, so frames shortly before and after count too, moved with the hand. The median of these
+    frames must touch the thing's box: networks also see hands that are not there.
+    """
+    outside, inside = AROUND
+    near = np.r_[contact - outside : contact + inside, release - inside : release + outside]
+    near = near[(near >= 0) & (near < len(track.T_ref))]
+    T = track.T_ref[contact] @ _inverses(track.T_ref[near])
+    there = np.einsum("nij,nkj->nki", T[:, :3, :3], track.fingers_m[near]) + T[:, None, :3, 3]
+    out = np.full((2, 3), np.nan)
+    for k in range(2):
+        tip = there[np.isfinite(there[:, k, 0]), k]
+        if len(tip) < LEAST_FINGERS:
+            continue
+        middle = np.median(tip, axis=0)
+        agree = np.median(np.linalg.norm(tip - middle, axis=1)) < SPREAD_M
+        if agree and distance_to_box(box, middle[None])[0] < TIP_TOUCHES_M:
+            out[k] = middle
+    return out
+
+
+def finger_point(box: OrientedBox, guess_m: F64, fingers_m: F64, pointed: bool) -> F64 | None:
+    """(3,) where fingers take a thing, or None where keypoints do not tell.
+
+    The thumb is often hidden behind the hand or the thing. Then only the height is the index finger's, and the place along a
+    side that is too wide for a hand; the rest is ``guess_m`` (3,), by depth alone.
+    """
+    thumb, index = fingers_m
+    if not np.isfinite(index).all():
+        return None
+    if pointed:
+        return np.asarray(index)
+    if np.isfinite(thumb).all():
+        return np.asarray((thumb + index) / 2)
+    T = inverse(box.T_workspace_box)
+    local, finger = (T[:3, :3] @ point + T[:3, 3] for point in (guess_m, index))
+    local[2] = finger[2]
+    other = int(np.argmax(box.size_m[:2]))
+    if box.size_m[other] >= SPAN_M > box.size_m[1 - other]:
+        local[other] = finger[other]
+    return np.asarray(box.T_workspace_box[:3, :3] @ local + box.T_workspace_box[:3, 3])
+
+
+def _inverses(T: F64) -> F64:
+    """(N, 4, 4) of poses, NaN where they are."""
+    R = np.swapaxes(T[:, :3, :3], 1, 2)
+    out = np.zeros_like(T)
+    out[:, :3, :3], out[:, :3, 3], out[:, 3, 3] = R, -np.einsum("nij,nj->ni", R, T[:, :3, 3]), 1.0
+    return out
 
 
 def distance_to_box(box: OrientedBox, points_m: F64) -> F64:
@@ -123,7 +216,7 @@ def carried(track: Track, at: int, point_m: F64) -> F64:
 
 def make_motion(
     track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool,
-    hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None,
+    hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None, eye_m: F64 | None = None,
 ) -> Motion | None:  # fmt: skip
     """The motion of a gripper at a thing; None if the hand was lost where it matters.
 
@@ -135,17 +228,20 @@ def make_motion(
         moved: Whether the thing was moved.
         hand_at: Gives (N, 3) what is seen of the hand in a frame of the video.
         template: Says whether a finger points or the hand turns, if it is known.
+        eye_m: (3,) where the camera is.
     """
     known = np.isfinite(track.T_ref[:, 0, 0])
     if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
         return None
     pointed = template in POINTED or (template is None and not moved)
+    how = "touch" if pointed and template is None else template
     if moved:
         end = carried(track, track.reference, track.tip_m[track.reference])
         found = moments(track, end)
     else:
         at = segment.start + track.reference
-        end = carried(track, track.reference, grasp_point(box, track.tip_m[track.reference], hand_at(at), pointed))
+        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m)
+        end = carried(track, track.reference, point)
         found = _turning(track, box) if template == "turn" else None
         found = _touch(end, box) if found is None else found
     if found is None:
@@ -154,17 +250,22 @@ def make_motion(
     if not known[contact] or not known[release]:
         return None
     tip = carried(track, track.reference, track.tip_m[track.reference])[contact]
-    point = grasp_point(box, tip, hand_at(segment.start + contact), pointed)
+    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m)
+    fingers = fingers_at(track, contact, release, box)
+    told = finger_point(box, point, fingers, pointed)
+    point = point if told is None else told
     raw = carried(track, contact, point)
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
     if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
         return None
     T_moved = track.T_ref[release] @ inverse(track.T_ref[contact]) if moved else np.eye(4)
-    R = _rotations(track, contact, box)
-    width = min(float(min(box.size_m[:2])), OPEN_M)
-    widths = np.full(len(xyz), min(width + MARGIN_M, OPEN_M))
-    widths[contact : release + 1] = 0.0 if pointed else width
-    return Motion(contact, release, xyz, sigma, seen, R, widths, moved, T_moved)
+    R = _rotations(track, contact, box, fingers)
+    width = _aperture(fingers) if not pointed else 0.0
+    width = width if np.isfinite(width) else min(float(min(box.size_m[:2])), OPEN_M)
+    widths = np.array([_aperture(tips) for tips in track.fingers_m])
+    widths[~np.isfinite(widths)] = min(width + MARGIN_M, OPEN_M)
+    widths[contact : release + 1] = width
+    return Motion(contact, release, xyz, sigma, seen, R, widths, moved, T_moved, told is not None)
 
 
 def _turning(track: Track, box: OrientedBox) -> tuple[int, int] | None:
@@ -220,12 +321,21 @@ def _smooth(raw: F64, rms: F64, corners: tuple[int, int], fps: float) -> tuple[F
     return xyz, sigma, seen
 
 
-def _rotations(track: Track, contact: int, box: OrientedBox) -> F64:
-    """(N, 3, 3): z from the wrist to the fingers at the contact, y across the thing's narrow side; turned with the hand."""
+def _aperture(fingers_m: F64) -> float:
+    """The gap between thumb and index finger, whose tips are (2, 3), within the gripper's; NaN if one is not known."""
+    gap = float(np.linalg.norm(fingers_m[1] - fingers_m[0])) - 2 * FLESH_M
+    return float(np.clip(gap, 0.0, OPEN_M)) if np.isfinite(gap) else np.nan
+
+
+def _rotations(track: Track, contact: int, box: OrientedBox, fingers_m: F64) -> F64:
+    """(N, 3, 3): z from the wrist to the fingers at the contact; y from thumb to index finger if both are known and well
+    apart, else across the thing's narrow side; turned with the hand."""
     z = track.axis[contact] if np.isfinite(track.axis[contact]).all() else np.array([0.0, 0.0, -1.0])
     z = z + np.array([0.0, 0.0, -1.0])  # fingers bend down from the arm's direction
     z /= np.linalg.norm(z)
-    y = box.T_workspace_box[:3, int(np.argmin(box.size_m[:2]))]
+    y = fingers_m[1] - fingers_m[0]
+    apart = float(np.linalg.norm(y))
+    y = y / apart if apart > APART_M else box.T_workspace_box[:3, int(np.argmin(box.size_m[:2]))]
     y = y - (y @ z) * z
     if np.linalg.norm(y) < 0.2:
         y = np.cross(z, [1.0, 0.0, 0.0])

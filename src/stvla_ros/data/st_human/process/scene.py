@@ -177,6 +177,7 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
         pixels = np.flatnonzero((inner if inner.sum() > 20 else own) & np.isfinite(depth_m))
         if len(pixels) >= 12 and _within(labels.shape, own):
             box = box_of(points[pixels], hollow=_hollow(own, height))
+            box = _with_outline(box, points[pixels], T_workspace_camera, float(camera.K[0, 0]))
             found[label] = (box, robust_mean(rgb.reshape(-1, 3)[pixels]))
     labels = _without_parts(labels, found)
     return Scene(frame, T_workspace_camera, labels, _named(found, video.told))
@@ -239,6 +240,27 @@ def box_of(points: F64, hollow: bool = False, bottom_m: float = 0.0) -> Oriented
         np.array([max(size[0], 0.004), max(size[1], 0.004), top - bottom]),
         hollow,
     )
+
+
+def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_px: float) -> OrientedBox:
+    """A box with the outermost pixel that was left out as its depth may be that of what is behind.
+
+    One pixel on both sides across the view, and as much of the footprint on the far side as a pixel covers there. On the
+    near side a thing's front is seen, so nothing was left out.
+    """
+    eye = T_workspace_camera[:3, 3]
+    middle = points.mean(axis=0)
+    pixel = float(np.linalg.norm(middle - eye)) / focal_px
+    view = middle - eye
+    far = np.array([view[0], view[1]]) / max(float(np.hypot(view[0], view[1])), 1e-9)
+    deep = pixel * float(np.linalg.norm(view)) / max(abs(float(view[2])), 1e-3)
+    R = box.T_workspace_box[:2, :2]
+    along = np.abs(R.T @ far)
+    size = box.size_m.copy()
+    size[:2] += along * deep + (1.0 - along) * 2 * pixel
+    T = box.T_workspace_box.copy()
+    T[:2, 3] += far * deep / 2
+    return replace(box, T_workspace_box=T, size_m=size)
 
 
 def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int, Thing]:

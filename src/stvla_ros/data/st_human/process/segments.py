@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from stvla_ros.data.st_human.process.folder import HumanVideo, VideoError
+from stvla_ros.data.st_human.process.hand_networks import JOINTS
 from stvla_ros.data.st_human.process.hands import HandBackend, in_front
 from stvla_ros.geometry.paths import runs
-from stvla_ros.types import F32, Bool
+from stvla_ros.types import F32, F64, Bool
 
 FREE = 5
 """Hand-free frames whose median is the background, at most."""
@@ -50,10 +52,48 @@ def _median(images: list[F32]) -> F32:
     return np.asarray(np.take_along_axis(stack, middle[None], axis=0)[0], np.float32)
 
 
-def hand_in_view(
+@dataclass(frozen=True, eq=False)
+class Hands:
+    """The hand in each frame of a video.
+
+    Attributes:
+        seen: (N,) whether there is one.
+        px: (N, 21, 2) its keypoints, NaN: not found.
+        local_m: (N, 21, 3) them about the hand's middle, along the camera's axes.
+        score: (N,) that they are a hand's; 0: not found.
+        right: (N,) that it is a right one, NaN: not found.
+    """
+
+    seen: Bool
+    px: F64
+    local_m: F64
+    score: F64
+    right: F64
+
+    @classmethod
+    def none(cls, frames: int) -> Hands:
+        """No hand in so many frames."""
+        return cls(
+            np.zeros(frames, bool), np.full((frames, JOINTS, 2), np.nan), np.full((frames, JOINTS, 3), np.nan),
+            np.zeros(frames), np.full(frames, np.nan),
+        )  # fmt: skip
+
+    def right_hand(self, first: int, last: int) -> bool | None:
+        """Whether frames ``first`` to ``last`` show a right hand: the networks' mean, as single frames flicker; None: unknown."""
+        votes = self.right[first : last + 1]
+        known = np.isfinite(votes)
+        return bool(votes[known].mean() > 0.5) if known.any() else None
+
+    def without_keypoints(self, segment: Segment) -> list[tuple[int, int]]:
+        """First and last frames of the parts of a segment in which depth alone tells of the hand."""
+        missing = self.score[segment.start : segment.end + 1] == 0.0
+        return [(segment.start + a, segment.start + b - 1) for a, b in runs(missing)]
+
+
+def find_hands(
     video: HumanVideo, hands: HandBackend, stride: int, on_frame: Callable[[int], None] = lambda _: None
-) -> Bool:
-    """(N,) whether a frame shows a hand. The first frames must not.
+) -> Hands:
+    """The hand in each frame. The first frames must not show one.
 
     Args:
         video: The video.
@@ -67,11 +107,17 @@ def hand_in_view(
     free: deque[F32] = deque(maxlen=FREE)
     first = [video.depth_m(frame)[::stride, ::stride] for frame in range(min(FREE, video.frames))]
     background = start = _median(first)
-    seen, gone = np.zeros(video.frames, bool), 0
+    out, gone = Hands.none(video.frames), 0
     for frame in range(video.frames):
         depth = video.depth_m(frame)[::stride, ::stride]
-        seen[frame] = hands.find(None, depth, background) is not None
-        if seen[frame]:
+        hand = hands.find(depth, background)
+        found = hands.keypoints(partial(video.rgb, frame), hand, float(video.camera.K[0, 0]))
+        if found is not None:
+            out.px[frame], out.local_m[frame], out.score[frame], out.right[frame] = (
+                found.px, found.local_m, found.score, found.right,
+            )  # fmt: skip
+        if hand is not None:
+            out.seen[frame] = True
             gone = 0
         else:
             gone += 1
@@ -79,12 +125,12 @@ def hand_in_view(
             if gone == FREE:  # the scene as the hand has left it
                 background = _median(list(free))
         on_frame(frame)
-    if not seen.all() and hands.find(None, start, background) is not None and _reaches_in(start, background):
+    if not out.seen.all() and hands.find(start, background) is not None and _reaches_in(start, background):
         raise VideoError(
             f"{video.folder}: wanted a hand-free scene in the first {FREE} frames, found a hand in them: begin to record "
             "before the hand comes into view, or cut the beginning."
         )
-    return seen
+    return out
 
 
 def _reaches_in(start: F32, end: F32) -> bool:

@@ -17,9 +17,11 @@ from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.process.folder import HumanVideo
+from stvla_ros.data.st_human.process.hand_networks import INDEX_TIP, THUMB_TIP
 from stvla_ros.data.st_human.process.hands import HandBackend, in_front
+from stvla_ros.data.st_human.process.lift import lift
 from stvla_ros.data.st_human.process.scene import backproject, to_workspace
-from stvla_ros.data.st_human.process.segments import Segment
+from stvla_ros.data.st_human.process.segments import Hands, Segment
 from stvla_ros.geometry.paths import runs
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.types import F32, F64, Bool
@@ -96,6 +98,7 @@ class Track:
         left: (N,) share of what is gone afterwards that is already free.
         missing: (N,) share of what has come that is not there yet.
         reference: Index of the reference frame.
+        fingers_m: (N, 2, 3) tips of thumb and index finger, NaN: not found, or not seen in depth.
     """
 
     T_ref: F64
@@ -105,6 +108,7 @@ class Track:
     left: F64
     missing: F64
     reference: int
+    fingers_m: F64
 
 
 def find_change(before_m: F32, after_m: F32, vacated: Bool | None = None) -> Change:
@@ -140,35 +144,47 @@ def _behind(depth_m: F32) -> F32:
 
 
 def follow(
-    video: HumanVideo, segment: Segment, change: Change, hands: HandBackend, T_workspace_camera: F64, stride: int
+    video: HumanVideo,
+    segment: Segment,
+    change: Change,
+    hands: HandBackend,
+    found: Hands,
+    T_workspace_camera: F64,
+    stride: int,
 ) -> Track:
-    """Follow the hand through a segment. Raises VideoError for a frame that cannot be read."""
+    """Follow the hand, whose keypoints were ``found``, through a segment. Raises VideoError for a frame that cannot be read."""
     floor = np.fmin(change.before_m, change.after_m)
     n = segment.end - segment.start + 1
     clouds: list[F64] = []
     tip, axis = np.full((n, 3), np.nan), np.full((n, 3), np.nan)
     left, missing, area = np.zeros(n), np.zeros(n), np.zeros(n)
+    fingers, K = np.full((n, 2, 3), np.nan), video.camera.K / [[stride], [stride], [1.0]]
     for i in range(n):
         depth = video.depth_m(segment.start + i)[::stride, ::stride]
         with np.errstate(invalid="ignore"):
             left[i] = _share(depth - change.before_m > _behind(change.before_m), change.gone & np.isfinite(depth))
             missing[i] = _share(depth - change.after_m > _behind(change.after_m), change.came & np.isfinite(depth))
-        hand = hands.find(None, depth, floor)
+        hand = hands.find(depth, floor)
         cloud = np.zeros((0, 3))
         if hand is not None:
             area[i] = np.count_nonzero(hand.mask)
+            if found.score[segment.start + i] > 0.0:
+                px, local = found.px[segment.start + i] / stride, found.local_m[segment.start + i]
+                joints, measured = lift(px, local, depth, hand.mask, K)
+                joints[~measured] = np.nan
+                fingers[i] = to_workspace(T_workspace_camera, joints[[THUMB_TIP, INDEX_TIP]])
             points, at = _inner(video, depth, hand.mask, stride)
             cloud, tip[i], axis[i] = _end(points, at, hand.tip_px, hand.enters_px, T_workspace_camera)
         clouds.append(cloud)
     reference = _reference(left, missing, tip, area, clouds)
     T, rms = _register_all(clouds, tip, reference)
-    return Track(T, rms, tip, axis, left, missing, reference)
+    return Track(T, rms, tip, axis, left, missing, reference, fingers)
 
 
 def hand_cloud(video: HumanVideo, frame: int, change: Change, hands: HandBackend, T_workspace_camera: F64) -> F64:
     """(N, 3) what is seen of the hand in a frame, in the workspace; ``change`` is that of all pixels."""
     depth = video.depth_m(frame)
-    hand = hands.find(None, depth, np.fmin(change.before_m, change.after_m))
+    hand = hands.find(depth, np.fmin(change.before_m, change.after_m))
     if hand is None:
         return np.zeros((0, 3))
     points, at = _inner(video, depth, hand.mask, 1)

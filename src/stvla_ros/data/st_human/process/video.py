@@ -24,9 +24,10 @@ from stvla_ros.data.st_human.info_json import write_info
 from stvla_ros.data.st_human.plain import to_plain
 from stvla_ros.data.st_human.process.episode import SETTINGS, Episode, make_info, route
 from stvla_ros.data.st_human.process.folder import CAMERA, DEPTH, RGB, TOLD, HumanVideo, VideoError, open_video
-from stvla_ros.data.st_human.process.hands import BACKENDS
+from stvla_ros.data.st_human.process.hand_models import models_folder
+from stvla_ros.data.st_human.process.hands import HandsName, make_hands
 from stvla_ros.data.st_human.process.scene import Scene, find_table, find_things
-from stvla_ros.data.st_human.process.segments import Segment, find_segments, hand_in_view, median_depth
+from stvla_ros.data.st_human.process.segments import Hands, Segment, find_hands, find_segments, median_depth
 from stvla_ros.data.st_human.process.supervision import Frames, make_samples
 from stvla_ros.data.st_human.process.track import Change, Track, find_change, find_vacated, follow
 from stvla_ros.data.st_human.readers.layouts import Readers
@@ -38,7 +39,8 @@ WORK_WIDTH_PX = 480
 """The hand is followed in images of about this width."""
 
 QUALITY, SAMPLES, STAGES, HANDS = "quality.json", "samples.json", "stages.json", "hands.npz"
-_ARRAYS = ("T_ref", "rms_m", "tip_m", "axis", "left", "missing")
+_ARRAYS = ("T_ref", "rms_m", "tip_m", "axis", "left", "missing", "fingers_m")
+_HANDS = ("seen", "px", "local_m", "score", "right")
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class ProcessSettings:
 
     Attributes:
         hands: Name of the backend that finds hands.
+        hand_models: Folder of the files of ``mediapipe``; empty: where ``stvla human fetch-hands`` puts them.
         template: Of all actions; overrides what ``video.json`` says.
         samples: Also write samples with their images.
     """
 
-    hands: str = "depth"
+    hands: HandsName = "depth"
+    hand_models: str = ""
     template: str | None = None
     samples: bool = True
 
@@ -148,17 +152,18 @@ def process_video(
         _link(output / name, source / name)
     images = [digest(source / name) for name in (CAMERA, "rgb", "depth")]
     report.seconds["read and check"] = round(time.perf_counter() - start, 3)
-    hands, stride = BACKENDS[settings.hands](), max(round(video.camera.width_px / WORK_WIDTH_PX), 1)
+    hands = make_hands(settings.hands, Path(settings.hand_models) if settings.hand_models else models_folder())
+    stride = max(round(video.camera.width_px / WORK_WIDTH_PX), 1)
 
     seen_file = output / HANDS
 
-    def find_hands() -> None:
-        seen = hand_in_view(video, hands, stride, on_frame)
-        _save(seen_file, {"seen": seen})
+    def look_for_hands() -> None:
+        found = find_hands(video, hands, stride, on_frame)
+        _save(seen_file, {name: getattr(found, name) for name in _HANDS})
 
-    made = stages.run("hands", [images, settings.hands, stride], [seen_file], find_hands)
-    seen = read_arrays(seen_file, VideoError)["seen"]
-    segments, unused = find_segments(seen)
+    made = stages.run("hands", [images, settings.hands, stride], [seen_file], look_for_hands)
+    seen = Hands(**{name: array for name, array in read_arrays(seen_file, VideoError).items() if name in _HANDS})
+    segments, unused = find_segments(seen.seen)
     report.notes = [*(found.notes if found else ()), *unused]
     track_files = [output / f"track-{k:02d}.npz" for k in range(len(segments))]
     scene = _scene(video, segments)
@@ -170,7 +175,7 @@ def process_video(
             small = before[::stride, ::stride], after[::stride, ::stride]
             vacated = find_vacated(video, segment, small[0], stride)
             change = find_change(small[0], small[1], vacated)
-            track = follow(video, segment, change, hands, scene.T_workspace_camera, stride)
+            track = follow(video, segment, change, hands, seen, scene.T_workspace_camera, stride)
             arrays = {name: getattr(track, name) for name in _ARRAYS} | {"reference": np.array(track.reference)}
             _save(path, arrays | {"before_m": before, "after_m": after, "vacated": vacated})
 
@@ -181,10 +186,10 @@ def process_video(
 
     def assemble() -> None:
         tracks = [_load(path) for path in track_files]
-        info, episodes = make_info(video, scene, segments, tracks, settings.template, hands, made)
+        info, episodes = make_info(video, scene, segments, tracks, settings.template, hands, seen, made)
         info = replace(info, video=replace(info.video, rgb=RGB, depth=DEPTH))
         write_info(info_file, info)
-        _write_quality(quality_file, episodes, report.notes)
+        _write_quality(quality_file, episodes, segments, seen if settings.hands != "depth" else None, report.notes)
 
     made = stages.run(
         "assemble", [made, told, settings.template, asdict(SETTINGS)], [info_file, quality_file], assemble
@@ -240,7 +245,10 @@ def _load(path: Path) -> tuple[Track, Change]:
     return track, find_change(arrays["before_m"], arrays["after_m"], vacated)
 
 
-def _write_quality(path: Path, episodes: list[Episode], notes: list[str]) -> None:
+def _write_quality(
+    path: Path, episodes: list[Episode], segments: list[Segment], hands: Hands | None, notes: list[str]
+) -> None:
+    """``hands`` says in which frames keypoints were found; None: none were sought."""
     content = {
         "episodes": [
             {
@@ -249,8 +257,10 @@ def _write_quality(path: Path, episodes: list[Episode], notes: list[str]) -> Non
                 "route": route(e),
                 "reasons": list(e.reasons),
                 "weak_frames": e.weak_frames,
+                "grasp": e.grasp,
+                "without_keypoints": None if hands is None else hands.without_keypoints(segment),
             }
-            for e in episodes
+            for e, segment in zip(episodes, segments, strict=True)
         ],
         "notes": notes,
     }
