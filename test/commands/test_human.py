@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from data.st_human.clips import make_clip
 from data.st_human.videos import info, plain
 
 from stvla_ros import cli
 from stvla_ros.data.st_human.info_json import write_info
+from stvla_ros.data.st_human.process import hand_models
 from stvla_ros.data.st_human.tables import read_tables
+from stvla_ros.files import read_json
 
 
 @pytest.fixture
@@ -57,3 +60,32 @@ def test_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Look at 54 of 500 episodes; accept the batch with at most 0 defective ones" in said
     assert cli.main(["human", "plan", "500", "--usual", "0.9"]) == 2
     assert "usual: wanted more than the share to prove" in capsys.readouterr().err
+
+
+def test_hands_are_chosen_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the networks' files the default needs none; asked for by name, it is refused before any work."""
+    monkeypatch.setenv("STVLA_CACHE", str(tmp_path / "cache"))
+    make_clip(tmp_path / "videos" / "clip")
+    process = ["human", "process", str(tmp_path / "videos"), "--output", str(tmp_path / "out"), "--jobs", "1"]
+    assert cli.main([*process, "--no-samples"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"Hands by depth, as {tmp_path}/cache/hands has no files of mediapipe: `stvla human fetch-hands` gets them."
+        in said
+    )
+    (episode,) = read_json(tmp_path / "out" / "clip" / "quality.json")["episodes"]
+    assert (episode["grasp"], episode["without_keypoints"]) == ("depth", None)
+    assert cli.main([*process, "--hands", "mediapipe"]) == 2
+    assert "wanted a network that finds hands, found nothing: run `stvla human fetch-hands`" in capsys.readouterr().err
+
+
+def test_fetched_hands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(hand_models, "fetch_models", lambda folder: not asked.append(folder))
+    assert cli.main(["human", "fetch-hands", "--to", str(tmp_path)]) == 0
+    assert f"{tmp_path}: 4 files of mediapipe==0.10.21, fetched (Apache License 2.0)." in capsys.readouterr().out
+    monkeypatch.setenv("STVLA_CACHE", str(tmp_path))
+    assert cli.main(["human", "fetch-hands"]) == 0
+    assert asked == [tmp_path, tmp_path / "hands"]

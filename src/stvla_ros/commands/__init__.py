@@ -215,6 +215,7 @@ COMMANDS = {
         TRAIN,
         "make ST-Human data of videos of hands, check and compare it, make tables and samples of it, plan acceptance, synthesise",
         (
+            "stvla human fetch-hands",
             "stvla human process videos --output st_human --template put_on",
             "stvla human check st_human",
             "stvla human compare st_human accepted",

@@ -15,8 +15,17 @@ import pytest
 
 from stvla_ros.data.st_human.plain import FormatError
 from stvla_ros.data.st_human.process import hand_models
+from stvla_ros.data.st_human.process.folder import open_video
 from stvla_ros.data.st_human.process.grasp import finger_point, fingers_at, make_motion
-from stvla_ros.data.st_human.process.hand_models import FILES, LANDMARKS, PALM, fetch_models, models_folder, unpack
+from stvla_ros.data.st_human.process.hand_models import (
+    FILES,
+    LANDMARKS,
+    PALM,
+    fetch_models,
+    have_models,
+    models_folder,
+    unpack,
+)
 from stvla_ros.data.st_human.process.hand_networks import (
     CROP_SIDE_PX,
     JOINTS,
@@ -33,8 +42,9 @@ from stvla_ros.data.st_human.process.hand_networks import (
 )
 from stvla_ros.data.st_human.process.hands import DepthHands, MediapipeHands, SeenHand, choose_hands, make_hands
 from stvla_ros.data.st_human.process.lift import FLESH_M, lift
-from stvla_ros.data.st_human.process.segments import Hands, Segment
+from stvla_ros.data.st_human.process.segments import Hands, Segment, find_hands
 from stvla_ros.data.st_human.process.track import Track
+from stvla_ros.data.st_human.synthetic.video import VideoSettings, make_video
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.tabletop.relations import OrientedBox
 from stvla_ros.types import F32, F64
@@ -280,6 +290,15 @@ def test_fingers_far_from_the_thing_are_not_there() -> None:
     assert found[1] == pytest.approx(INDEX, abs=1e-6)
 
 
+def test_keypoints_correct_a_hand_that_was_registered_wrongly() -> None:
+    track = track_with_fingers([THUMB, INDEX])
+    track.T_ref[38:44, 1, 3] += 0.06
+    motion = make_motion(track, Segment(0, 79, (0,), (80,)), BOX, 30.0, True)
+    assert motion is not None
+    np.testing.assert_allclose(motion.xyz_m[30:51, 1], 0.03, atol=3e-3)
+    np.testing.assert_allclose(motion.xyz_m[30:51, 0], 0.5 + 0.01 * np.arange(21), atol=3e-3)
+
+
 def test_the_side_is_voted() -> None:
     hands = Hands.none(6)
     assert hands.right_hand(0, 5) is None
@@ -307,6 +326,22 @@ def test_the_arm_is_told_in_the_images_pixels() -> None:
     assert told[0].along == pytest.approx([-1.0, 0.0])
     assert told[0].px_per_m == pytest.approx(600.0)
     assert hands.keypoints(lambda: pytest.fail("not read"), None, 300.0) is None
+
+
+@pytest.mark.skipif(
+    not have_models(models_folder()), reason="the networks' files are not here: run `stvla human fetch-hands`"
+)
+def test_the_real_networks_find_a_hand(tmp_path: Path) -> None:
+    """A synthetic video of a can that is put down: most of its hand is found, and the index finger's end is where it is."""
+    side = make_video("put_oriented", 100, VideoSettings(), tmp_path)["hand"]
+    video, truth = open_video(tmp_path), np.load(tmp_path / "truth.npz")
+    hands = find_hands(video, make_hands("mediapipe", models_folder()), 1)
+    found = hands.score > 0.0
+    assert found.sum() > 0.7 * hands.seen.sum()
+    at = truth["hand_points_m"] @ video.camera.K.T
+    off = np.linalg.norm(hands.px - at[..., :2] / at[..., 2:], axis=2)[found]
+    assert np.median(off[:, 8]) < 10.0
+    assert hands.right_hand(0, video.frames - 1) is (side == "right")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

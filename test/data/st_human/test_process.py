@@ -22,7 +22,7 @@ from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos
 from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.lift import FLESH_M
-from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline
+from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline, box_of
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
 from stvla_ros.data.st_human.process.supervision import annotated_samples
 from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
@@ -371,6 +371,17 @@ def test_a_finger_points_with_its_lowest_end() -> None:
     assert grasp_point(box, tip, finger, "slide")[2] == pytest.approx(0.02)
 
 
+def test_a_ball_whose_back_is_hidden_is_as_deep_as_wide() -> None:
+    T = pose(Rotation.from_euler("x", -135, degrees=True).as_matrix(), np.array([0.0, -0.7, 0.75]))
+    normals = np.random.default_rng(0).normal(size=(20000, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    points = np.array([0.1, 0.2, 0.04]) + 0.04 * normals
+    points = points[((points - T[:3, 3]) * normals).sum(axis=1) < 0.0]
+    ball = _with_outline(box_of(points), points, T, 6000.0)
+    np.testing.assert_allclose(ball.center_m, [0.1, 0.2, 0.04], atol=2e-3)
+    np.testing.assert_allclose(ball.size_m, 0.08, atol=3e-3)
+
+
 def test_fingers_before_others_are_part_of_the_hand() -> None:
     """Unknown depth at their outline does not cut them off."""
     background = np.full((120, 160), 1.0, np.float32)
@@ -465,6 +476,16 @@ def test_a_thing_is_pushed_to_what_is_ahead_of_it() -> None:
     assert ahead == {"verb": "push", "object": "a", "target": "b"}
     assert beside is not None
     assert "target" not in beside
+
+
+def test_a_hand_behind_a_thing_pushes_it_and_one_before_it_pulls_it() -> None:
+    """Towards the viewer, from behind the thing and from before it."""
+    seen = seen_of(box_at(0.0, -0.1, (0.05, 0.05, 0.05)), [], [], {})
+    for start, verb in ((0.03, "push"), (-0.03, "pull")):
+        held = np.array([[0.0, start, 0.02], [0.0, start - 0.1, 0.02]])
+        slots = fill("slide", replace(seen, held_m=held))
+        assert slots is not None
+        assert slots["verb"] == verb
 
 
 def test_a_lid_opens_and_closes_what_it_is_on() -> None:

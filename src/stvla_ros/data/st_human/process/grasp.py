@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import median_filter
 from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.process.lift import FLESH_M
@@ -22,8 +23,9 @@ SPAN_M = 0.10
 DEEP_M = 0.025
 """Fingers from above reach this far below the top of what they grasp, the length of a fingertip, or to its middle."""
 
-CLOSE_M, CLOSE_POINTS = 0.02, 12
-"""What is seen of the hand this close to a thing takes it, and the least number of its points that say how."""
+CLOSE_M, CLOSE_POINTS, TIP_POINTS = 0.02, 12, 5
+"""What is seen of the hand this close to a thing takes it, and the least numbers of its points that say how: of a hand, and of
+a single finger, which is a few pixels wide."""
 
 NEAR_M, LOWEST, KNOB_M = 0.04, 0.1, 0.015
 """What is seen of the hand this close to a thing is its fingers; the share of it that is lower than where they take it; a hand
@@ -45,6 +47,9 @@ TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
 """A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
 turn of the third on."""
 
+
+LOST_M = 0.03
+"""A hand was registered wrongly where its index finger is seen so far from where it should be."""
 
 APART_M = 0.03
 """Nearer tips do not tell the direction between them: 3 mm of error are 15 degrees at 2 cm."""
@@ -122,9 +127,13 @@ def grasp_point(
     if box.size_m[narrow] < SPAN_M:
         point[narrow] = 0.0
         other = 1 - narrow
-        point[other] = (
-            0.0 if box.size_m[other] < SPAN_M else np.clip(point[other], -0.6 * half[other], 0.6 * half[other])
-        )
+        if box.size_m[other] < SPAN_M:
+            point[other] = 0.0
+        else:
+            fingers = hand_m[away < CLOSE_M] @ to_box[:3, :3].T + to_box[:3, 3]
+            sides = [fingers[side * fingers[:, narrow] > 0.0, other] for side in (-1, 1)]
+            seen = [float(np.median(side)) for side in sides if len(side) >= CLOSE_POINTS]
+            point[other] = np.clip(np.mean(seen) if seen else point[other], -0.6 * half[other], 0.6 * half[other])
     point[2] = half[2] - min(DEEP_M, half[2])
     close = hand_m[away < NEAR_M]
     if len(close) >= CLOSE_POINTS:
@@ -139,7 +148,7 @@ def grasp_point(
 
 def _finger_end(near_m: F64, eye_m: F64 | None) -> F64 | None:
     """(3,) the joint at the end of a finger that points down, from what is seen of the hand (N, 3) near a thing."""
-    if len(near_m) < CLOSE_POINTS:
+    if len(near_m) < TIP_POINTS:
         return None
     skin = np.median(near_m[np.argsort(near_m[:, 2])[:CLOSE_POINTS]], axis=0)
     if eye_m is None:
@@ -191,6 +200,19 @@ def finger_point(box: OrientedBox, guess_m: F64, fingers_m: F64, pointed: bool) 
     if box.size_m[other] >= SPAN_M > box.size_m[1 - other]:
         local[other] = finger[other]
     return np.asarray(box.T_workspace_box[:3, :3] @ local + box.T_workspace_box[:3, 3])
+
+
+def _kept_at_fingers(path: F64, track: Track, contact: int, index_m: F64) -> F64:
+    """(N, 3) a path with the hand, moved to where the index finger is seen in frames in which the hand was registered wrongly."""
+    if not np.isfinite(index_m).all():
+        return path
+    off = track.fingers_m[:, 1] - carried(track, contact, index_m)
+    known = np.flatnonzero(np.isfinite(off[:, 0]))
+    out = path.copy()
+    off[known] = median_filter(off[known], (5, 1), mode="nearest")  # one wrong keypoint is no motion
+    lost = known[np.linalg.norm(off[known], axis=1) > LOST_M]
+    out[lost] += off[lost]
+    return out
 
 
 def _inverses(T: F64) -> F64:
@@ -254,7 +276,7 @@ def make_motion(
     fingers = fingers_at(track, contact, release, box)
     told = finger_point(box, point, fingers, pointed)
     point = point if told is None else told
-    raw = carried(track, contact, point)
+    raw = _kept_at_fingers(carried(track, contact, point), track, contact, fingers[1])
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
     if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
         return None

@@ -194,7 +194,7 @@ def _read(path: Path, outputs: int) -> Network:
 
     def run(image: F32) -> Sequence[F32]:
         network.setInput(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))
-        return list(network.forward(names))
+        return [np.asarray(output, np.float32) for output in network.forward(names)]
 
     return run
 

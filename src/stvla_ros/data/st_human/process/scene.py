@@ -35,6 +35,9 @@ TABLE_SHARE = 0.15
 SLIVER_M, BOTTOM_M = 0.022, 0.015
 """What is narrower beside a thing is a part of it, and so is what is lower in a container."""
 
+TOP_M, NARROW_TOP = 0.008, 0.8
+"""A thing is round whose uppermost part, so high, is narrower than that share of the whole."""
+
 HOLLOW_M = 0.012
 """A container's middle is lower than its rim by more."""
 
@@ -243,22 +246,30 @@ def box_of(points: F64, hollow: bool = False, bottom_m: float = 0.0) -> Oriented
 
 
 def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_px: float) -> OrientedBox:
-    """A box with the outermost pixel that was left out as its depth may be that of what is behind.
+    """A box with what its visible points (N, 3) lack.
 
-    One pixel on both sides across the view, and as much of the footprint on the far side as a pixel covers there. On the
-    near side a thing's front is seen, so nothing was left out.
+    The outermost pixel was left out as its depth may be that of what is behind: one pixel on both sides across the view, and
+    as much of the footprint on the far side as a pixel covers there. On the near side a thing's front is seen. A thing
+    that is narrower at its top, such as a ball or a bottle, hides its far side: it is taken to be round.
     """
     eye = T_workspace_camera[:3, 3]
-    middle = points.mean(axis=0)
-    pixel = float(np.linalg.norm(middle - eye)) / focal_px
-    view = middle - eye
-    far = np.array([view[0], view[1]]) / max(float(np.hypot(view[0], view[1])), 1e-9)
+    view = points.mean(axis=0) - eye
+    far = view[:2] / max(float(np.hypot(*view[:2])), 1e-9)
+    across = points[:, :2] @ [far[1], -far[0]]
+    pixel = float(np.linalg.norm(view)) / focal_px
+    left, right = np.quantile(across, (0.005, 0.995))
+    width, top = right - left + 2 * pixel, points[:, 2] > box.center_m[2] + box.size_m[2] / 2 - TOP_M
+    if not box.container and np.ptp(np.quantile(across[top], (0.02, 0.98))) < NARROW_TOP * width:
+        near = float(np.quantile(points[:, :2] @ far, 0.005))
+        middle = np.array([far[1], -far[0]]) * (left + right) / 2 + far * (near + width / 2)
+        R = np.array([[far[1], far[0], 0.0], [-far[0], far[1], 0.0], [0.0, 0.0, 1.0]])
+        return replace(
+            box, T_workspace_box=pose(R, [*middle, box.center_m[2]]), size_m=np.array([width, width, box.size_m[2]])
+        )
     deep = pixel * float(np.linalg.norm(view)) / max(abs(float(view[2])), 1e-3)
-    R = box.T_workspace_box[:2, :2]
-    along = np.abs(R.T @ far)
-    size = box.size_m.copy()
+    along = np.abs(box.T_workspace_box[:2, :2].T @ far)
+    T, size = box.T_workspace_box.copy(), box.size_m.copy()
     size[:2] += along * deep + (1.0 - along) * 2 * pixel
-    T = box.T_workspace_box.copy()
     T[:2, 3] += far * deep / 2
     return replace(box, T_workspace_box=T, size_m=size)
 

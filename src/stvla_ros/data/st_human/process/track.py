@@ -53,6 +53,10 @@ MOVED = 0.06
 STILL_M = 0.0015
 """A hand that stays within this stands still."""
 
+SLOW_START = 1
+"""Frames in which a hand that has begun to move is still within that: a minimum-jerk motion of 40 cm in a second (Flash and
+Hogan 1985) needs 1.4 frames of 1/20 s."""
+
 LOW_M = 0.006
 """Contact is near the lowest point of the hand's way to the thing."""
 
@@ -158,7 +162,8 @@ def follow(
     clouds: list[F64] = []
     tip, axis = np.full((n, 3), np.nan), np.full((n, 3), np.nan)
     left, missing, area = np.zeros(n), np.zeros(n), np.zeros(n)
-    fingers, K = np.full((n, 2, 3), np.nan), video.camera.K / [[stride], [stride], [1.0]]
+    fingers = np.full((n, 2, 3), np.nan)
+    K = np.diag([1.0 / stride, 1.0 / stride, 1.0]) @ video.camera.K
     for i in range(n):
         depth = video.depth_m(segment.start + i)[::stride, ::stride]
         with np.errstate(invalid="ignore"):
@@ -364,7 +369,7 @@ def moments(track: Track, point_m: F64) -> tuple[int, int] | None:
 
 
 def _standstill(point_m: F64, until: int) -> int | None:
-    """The last index, up to shortly after ``until``, at which the point is still where it stood lowest."""
+    """The last index, up to shortly after ``until``, at which the point still stands where it stood lowest."""
     known = np.isfinite(point_m[:, 2])
     window = np.flatnonzero(known[: until + 2])
     if len(window) < 3:
@@ -380,4 +385,4 @@ def _standstill(point_m: F64, until: int) -> int | None:
     slowest = int(slow[-1] if len(slow) else low[-1])  # a hand that pushes also stands before it comes to the thing
     still = np.linalg.norm(point_m - point_m[slowest], axis=1) < STILL_M
     span = next(((a, b) for a, b in runs(np.asarray(still)) if a <= slowest < b), (slowest, slowest + 1))
-    return min(span[1] - 1, until + 1)
+    return max(min(span[1] - 1, until + 1) - SLOW_START, 0)

@@ -141,6 +141,12 @@ def _covered(seen: Seen) -> str | None:
     return seen.partner("on", "in") or seen.partner("on", "in", before=True)
 
 
+def _verb(seen: Seen) -> str:
+    """A hand before the thing in the direction of its motion pulls it; one behind it pushes."""
+    motion = seen.held_m[-1] - seen.held_m[0]
+    return "pull" if (seen.held_m[0] - seen.before[seen.acted].center_m)[:2] @ motion[:2] > 0.0 else "push"
+
+
 def _slot(template: str, name: str, seen: Seen) -> SlotValue | None:
     if template == "set_state":
         return _covered(seen) or seen.acted
@@ -160,7 +166,7 @@ def _slot(template: str, name: str, seen: Seen) -> SlotValue | None:
         "references": lambda: _references(seen),
         "other": lambda: _other(seen),
         "place": lambda: _place(seen),
-        "verb": lambda: "pull" if _sideways(seen) == "closer" else "push",
+        "verb": lambda: _verb(seen),
         "direction": lambda: _turned(seen) if template == "turn" else _sideways(seen),
         "target": lambda: _target(template, seen),
         "material": lambda: seen.nearest(seen.held_m.mean(axis=0)),
