@@ -84,7 +84,7 @@ def _path(action: Action, grip_m: np.ndarray, held: tuple[int, int]) -> tuple[F6
 
 
 def _relations(info: VideoInfo, action: Action, true: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Of the moved thing after the action, by names; a relation near its threshold counts neither way."""
+    """Of the moved thing, or what it is a part of, after the action, by names; one near its threshold counts neither way."""
     names = {o["id"]: o["name"] for o in true["objects"]}
 
     def said(relations: Any, called: dict[str, str], least: float) -> set[tuple[str, ...]]:
@@ -99,7 +99,8 @@ def _relations(info: VideoInfo, action: Action, true: dict[str, Any]) -> tuple[t
                 found.add((called.get(subject, subject), predicate, *sorted(called.get(o, o) for o in objects)))
         return found
 
-    moved = names.get(true["moved"], "")
+    whole = {o["id"]: o["part_of"] for o in true["objects"] if o.get("part_of")}
+    moved = names.get(whole.get(true["moved"], true["moved"]), "")  # a button's cap has no relations of its own
     ours = {r for r in said(action.relations.after, info.names, 1.0) if r[0] == moved}
     clear = {r for r in said(action.relations.after, info.names, CLEAR) if r[0] == moved}
     wanted = {r for r in said(true["relations"]["after"], names, CLEAR) if r[0] == moved}

@@ -22,7 +22,7 @@ from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos
 from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.lift import FLESH_M
-from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline, box_of
+from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline, _without_strays, box_of
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
 from stvla_ros.data.st_human.process.supervision import annotated_samples
 from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
@@ -369,6 +369,17 @@ def test_a_finger_points_with_its_lowest_end() -> None:
     above = grasp_point(box, tip, finger, "touch", end + np.array([0.0, 0.0, 0.5]))
     np.testing.assert_allclose(above, end - [0.0, 0.0, FLESH_M], atol=1e-3)
     assert grasp_point(box, tip, finger, "slide")[2] == pytest.approx(0.02)
+
+
+def test_a_part_of_a_thing_that_nobody_told_is_none_of_its_own() -> None:
+    def thing(label: int, name: str, x: float) -> Thing:
+        return Thing(name, name, name, "red", (), box_at(x, 0.0, (0.06, 0.06, 0.1)), label)
+
+    things = {1: thing(1, "can", 0.0), 2: thing(2, "red block", 0.04), 3: thing(3, "red object", 0.2)}
+    labels, kept = _without_strays(np.array([[0, 1, 2, 3]], np.int32), things, {"can"})
+    assert set(kept) == {1, 3}
+    assert labels.tolist() == [[0, 1, 1, 3]]
+    assert set(_without_strays(labels, things, set())[1]) == {1, 2, 3}
 
 
 def test_a_ball_whose_back_is_hidden_is_as_deep_as_wide() -> None:

@@ -203,7 +203,7 @@ def finger_point(box: OrientedBox, guess_m: F64, fingers_m: F64, pointed: bool) 
 
 
 def _kept_at_fingers(path: F64, track: Track, contact: int, index_m: F64) -> F64:
-    """(N, 3) a path with the hand, moved to where the index finger is seen in frames in which the hand was registered wrongly."""
+    """(N, 3) a path with the hand, moved to where the index finger is seen where the hand was registered wrongly or not at all."""
     if not np.isfinite(index_m).all():
         return path
     off = track.fingers_m[:, 1] - carried(track, contact, index_m)
@@ -212,6 +212,8 @@ def _kept_at_fingers(path: F64, track: Track, contact: int, index_m: F64) -> F64
     off[known] = median_filter(off[known], (5, 1), mode="nearest")  # one wrong keypoint is no motion
     lost = known[np.linalg.norm(off[known], axis=1) > LOST_M]
     out[lost] += off[lost]
+    unknown = np.isnan(path[:, 0]) & np.isfinite(track.fingers_m[:, 1, 0])
+    out[unknown] = track.fingers_m[unknown, 1] + path[contact] - index_m
     return out
 
 

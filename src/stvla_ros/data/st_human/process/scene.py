@@ -35,6 +35,9 @@ TABLE_SHARE = 0.15
 SLIVER_M, BOTTOM_M = 0.022, 0.015
 """What is narrower beside a thing is a part of it, and so is what is lower in a container."""
 
+STRAY_M = 0.015
+"""What has its middle nearer to a thing's footprint is a part of it, if nobody told that something else is there."""
+
 TOP_M, NARROW_TOP = 0.008, 0.8
 """A thing is round whose uppermost part, so high, is narrower than that share of the whole."""
 
@@ -183,7 +186,24 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
             box = _with_outline(box, points[pixels], T_workspace_camera, float(camera.K[0, 0]))
             found[label] = (box, robust_mean(rgb.reshape(-1, 3)[pixels]))
     labels = _without_parts(labels, found)
-    return Scene(frame, T_workspace_camera, labels, _named(found, video.told))
+    labels, things = _without_strays(labels, _named(found, video.told), {o.name for o in video.told.objects})
+    return Scene(frame, T_workspace_camera, labels, things)
+
+
+def _without_strays(labels: I32, things: dict[int, Thing], told: set[str]) -> tuple[I32, dict[int, Thing]]:
+    """Where people told what is there, what else is seen over or beside a thing of theirs is a part of it."""
+    out, kept = labels.copy(), dict(things)
+    known = [thing for thing in things.values() if thing.name in told]
+    for label, thing in things.items():
+        if thing.name in told:
+            continue
+        for whole in known:
+            local = np.linalg.inv(whole.box.T_workspace_box) @ np.append(thing.box.center_m, 1.0)
+            if (np.abs(local[:2]) < whole.box.size_m[:2] / 2 + STRAY_M).all():
+                out[out == label] = whole.label
+                del kept[label]
+                break
+    return out, kept
 
 
 def _without_parts(labels: I32, found: dict[int, tuple[OrientedBox, F64]]) -> I32:

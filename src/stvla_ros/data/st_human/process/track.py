@@ -47,6 +47,10 @@ Without the second a cloud would slide where its planes do not hold it, e.g. alo
 GOOD_M, SURE_M = 0.006, 0.003
 """Root mean square of the pairs of a frame that is well registered, and of one that needs no other reference."""
 
+BACK, BACK_M, DRIFT_M = 3, 0.0025, 0.03
+"""Every so many frames a hand that was registered to another frame is compared with the first one again, and is taken as seen
+as it was there below this root mean square. If it was followed to another place by more, the frames since are unknown."""
+
 MOVED = 0.06
 """Share of a thing's old place that is free when it has begun to move."""
 
@@ -245,7 +249,8 @@ def _register_all(clouds: list[F64], tip: F64, reference: int) -> tuple[F64, F64
     """Motion from the reference to each frame, and the root mean square of the pairs.
 
     Where the hand turns so far, or opens, that a frame fits the reference badly, the frame next to it is the reference
-    from there on if it fits better: errors add up only from one such change to the next.
+    from there on if it fits better: errors add up only from one such change to the next, and end where the hand is seen
+    again as it was first.
     """
     n = len(clouds)
     T, rms = np.full((n, 4, 4), np.nan), np.full(n, np.nan)
@@ -255,7 +260,7 @@ def _register_all(clouds: list[F64], tip: F64, reference: int) -> tuple[F64, F64
     T[reference], rms[reference] = np.eye(4), 0.0
     for step in (1, -1):
         target, T_target = first, np.eye(4)
-        last, speed, before = np.eye(4), np.zeros(3), reference
+        last, speed, before, left = np.eye(4), np.zeros(3), reference, reference
         for i in range(reference + step, n if step > 0 else -1, step):
             if len(clouds[i]) < LEAST_POINTS:
                 continue
@@ -271,7 +276,16 @@ def _register_all(clouds: list[F64], tip: F64, reference: int) -> tuple[F64, F64
                 nearer = Surface.of(clouds[before])
                 other, off = _onto(source, nearer, T[before], guess)
                 if off < 0.7 * rms[i]:
+                    left = i if target is first else left
                     T_i, rms[i], target, T_target = other, off, nearer, T[before]
+            if target is not first and (i - reference) % BACK == 0 and np.isfinite(tip[[i, reference]]).all():
+                guess = np.eye(4)
+                guess[:3, 3] = tip[i] - tip[reference]
+                other, off = _onto(source, first, np.eye(4), guess)
+                if off < BACK_M:
+                    if np.linalg.norm((other - T_i)[:3, :3] @ tip[reference] + (other - T_i)[:3, 3]) > DRIFT_M:
+                        T[max(min(left, i) - BACK, 0) : max(left, i) + BACK] = np.nan  # it began a little earlier
+                    T_i, rms[i], target, T_target = other, off, first, np.eye(4)
             if rms[i] < 2 * GOOD_M:
                 T[i], before = T_i, i
                 speed = np.clip(T_i[:3, 3] - last[:3, 3], -0.06, 0.06)
