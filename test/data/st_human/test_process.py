@@ -19,7 +19,7 @@ from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
 from stvla_ros.data.st_human.process.episode import _touched, _World
 from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos, open_video
-from stvla_ros.data.st_human.process.grasp import grasp_point, make_motion
+from stvla_ros.data.st_human.process.grasp import fallen, grasp_point, make_motion
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.lift import FLESH_M
 from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline, _without_strays, box_of
@@ -369,6 +369,15 @@ def test_a_finger_points_with_its_lowest_end() -> None:
     above = grasp_point(box, tip, finger, "touch", end + np.array([0.0, 0.0, 0.5]))
     np.testing.assert_allclose(above, end - [0.0, 0.0, FLESH_M], atol=1e-3)
     assert grasp_point(box, tip, finger, "slide")[2] == pytest.approx(0.02)
+
+
+def test_a_thing_that_is_let_go_above_a_bin_is_found_in_it() -> None:
+    released = box_at(0.3, 0.0, (0.06, 0.08, 0.06))
+    released.T_workspace_box[2, 3] = 0.2
+    rng = np.random.default_rng(0)
+    lying = rng.uniform([0.28, -0.04, 0.0], [0.34, 0.04, 0.06], (400, 3))
+    assert fallen(released, lying)[:3, 3] == pytest.approx([0.0, 0.0, -0.17], abs=0.01)
+    assert fallen(released, lying + np.array([1.0, 0.0, 0.0])) == pytest.approx(np.eye(4))
 
 
 def test_a_part_of_a_thing_that_nobody_told_is_none_of_its_own() -> None:

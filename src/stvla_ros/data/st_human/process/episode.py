@@ -31,7 +31,16 @@ from stvla_ros.data.st_human.info import (
 )
 from stvla_ros.data.st_human.info_json import project
 from stvla_ros.data.st_human.process.folder import DEPTH, RGB, HumanVideo
-from stvla_ros.data.st_human.process.grasp import CLOSE_POINTS, Motion, distance_to_box, make_motion, moved_box, settled
+from stvla_ros.data.st_human.process.grasp import (
+    CLOSE_POINTS,
+    LOST_M,
+    Motion,
+    distance_to_box,
+    fallen,
+    make_motion,
+    moved_box,
+    settled,
+)
 from stvla_ros.data.st_human.process.hands import HandBackend
 from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, to_workspace
 from stvla_ros.data.st_human.process.segments import Hands, Segment
@@ -298,6 +307,10 @@ def _settle(
     own = points[old & np.isfinite(change.before_m)]
     came = change.came & np.isfinite(change.after_m)
     T_moved, off = settled(own, scene[came], motion.T_moved)
+    if off >= LOST_M:  # let go above where it is now
+        dropped = fallen(moved_box(thing.box, motion.T_moved), scene[came]) @ motion.T_moved
+        there, again = settled(own, scene[came], dropped)
+        T_moved, off = (there, 0.0) if again < LOST_M else (T_moved, off)
     if not np.isfinite(off):
         episode.doubt(0.5, "nothing has come where the thing was put")
     elif off > SETTINGS.settle_m:

@@ -48,8 +48,11 @@ TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
 turn of the third on."""
 
 
-LOST_M = 0.03
+WRONG_M = 0.03
 """A hand was registered wrongly where its index finger is seen so far from where it should be."""
+
+LOST_M, FALL_M = 0.05, 0.03
+"""A thing is sought so far around where the hand left it; a falling one, under so much more than its box."""
 
 APART_M = 0.03
 """Nearer tips do not tell the direction between them: 3 mm of error are 15 degrees at 2 cm."""
@@ -210,7 +213,7 @@ def _kept_at_fingers(path: F64, track: Track, contact: int, index_m: F64) -> F64
     known = np.flatnonzero(np.isfinite(off[:, 0]))
     out = path.copy()
     off[known] = median_filter(off[known], (5, 1), mode="nearest")  # one wrong keypoint is no motion
-    lost = known[np.linalg.norm(off[known], axis=1) > LOST_M]
+    lost = known[np.linalg.norm(off[known], axis=1) > WRONG_M]
     out[lost] += off[lost]
     unknown = np.isnan(path[:, 0]) & np.isfinite(track.fingers_m[:, 1, 0])
     out[unknown] = track.fingers_m[unknown, 1] + path[contact] - index_m
@@ -392,7 +395,17 @@ def settled(points_m: F64, scene_m: F64, T_moved: F64) -> tuple[F64, float]:
     found, rms = register(points_m[:: max(len(points_m) // 800, 1)], Surface.of(scene_m), T_moved)
     middle = points_m.mean(axis=0)
     off = float(np.linalg.norm((found - T_moved)[:3, :3] @ middle + (found - T_moved)[:3, 3]))
-    return (found, off) if np.isfinite(rms) and off < 0.05 else (T_moved, off)
+    return (found, off) if np.isfinite(rms) and off < LOST_M else (T_moved, off)
+
+
+def fallen(box: OrientedBox, scene_m: F64) -> F64:
+    """(4, 4) the fall of a thing that was let go where ``box`` is, to where it is seen in points (N, 3) below."""
+    T = np.eye(4)
+    local = (scene_m - box.center_m) @ box.T_workspace_box[:3, :3]
+    below = scene_m[(np.abs(local[:, :2]) < box.size_m[:2] / 2 + FALL_M).all(axis=1), 2]
+    if len(below) >= CLOSE_POINTS:
+        T[2, 3] = min(float(np.quantile(below, 0.95)) - (box.center_m[2] + box.size_m[2] / 2), 0.0)
+    return T
 
 
 def moved_box(box: OrientedBox, T_moved: F64) -> OrientedBox:
