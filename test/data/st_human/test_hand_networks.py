@@ -333,8 +333,8 @@ def test_the_arm_is_told_in_the_images_pixels() -> None:
 )
 def test_the_real_networks_find_a_hand(tmp_path: Path) -> None:
     """A synthetic video of a can that is put down: most of its hand is found, and the index finger's end is where it is."""
-    side = make_video("put_oriented", 100, VideoSettings(), tmp_path)["hand"]
-    video, truth = open_video(tmp_path), np.load(tmp_path / "truth.npz")
+    side = make_video("put_oriented", 100, VideoSettings(), tmp_path / "video")["hand"]
+    video, truth = open_video(tmp_path / "video"), np.load(tmp_path / "video/truth.npz")
     hands = find_hands(video, make_hands("mediapipe", models_folder()), 1)
     found = hands.score > 0.0
     assert found.sum() > 0.7 * hands.seen.sum()

@@ -104,7 +104,7 @@ def open_dex_ycb(folder: Path) -> VideoSource:
     T_master = {name: _pose(poses, pose_file, name) for name in (folder.name, "apriltag")}
     T = inverse(T_master["apriltag"]) @ T_master[folder.name]
     sides = _entry(meta, meta_file, "mano_sides")
-    hand = sides[0] if isinstance(sides, list) and sides and sides[0] in ("left", "right") else "right"
+    hand = sides[0] if isinstance(sides, list) and sides and sides[0] in ("left", "right") else None
     return VideoSource(
         folder, "-".join(folder.parts[-3:]), len(images.color), FPS, MM, (folder, meta_file, lens_file, pose_file),
         partial(images.read, K, np.broadcast_to(T, (len(images.color), 4, 4)), FPS, MM), True,
