@@ -47,9 +47,9 @@ Without the second a cloud would slide where its planes do not hold it, e.g. alo
 GOOD_M, SURE_M = 0.006, 0.003
 """Root mean square of the pairs of a frame that is well registered, and of one that needs no other reference."""
 
-BACK, BACK_M, DRIFT_M = 3, 0.0025, 0.03
-"""Every so many frames a hand that was registered to another frame is compared with the first one again, and is taken as seen
-as it was there below this root mean square. If it was followed to another place by more, the frames since are unknown."""
+BACK, BAD_M, BACK_M, DRIFT_M = 3, 0.005, 0.0025, 0.03
+"""Every so many frames a hand that was badly registered since it left the first frame is compared with that again. If it looks as
+it did there, by this root mean square, but was followed to a place so far off, it was lost: the frames since are unknown."""
 
 MOVED = 0.06
 """Share of a thing's old place that is free when it has begun to move."""
@@ -278,13 +278,14 @@ def _register_all(clouds: list[F64], tip: F64, reference: int) -> tuple[F64, F64
                 if off < 0.7 * rms[i]:
                     left = i if target is first else left
                     T_i, rms[i], target, T_target = other, off, nearer, T[before]
-            if target is not first and (i - reference) % BACK == 0 and np.isfinite(tip[[i, reference]]).all():
+            lost = target is not first and np.nanmax(rms[max(min(left, i) - BACK, 0) : max(left, i) + BACK]) > BAD_M
+            if lost and (i - reference) % BACK == 0 and np.isfinite(tip[[i, reference]]).all():
                 guess = np.eye(4)
                 guess[:3, 3] = tip[i] - tip[reference]
                 other, off = _onto(source, first, np.eye(4), guess)
-                if off < BACK_M:
-                    if np.linalg.norm((other - T_i)[:3, :3] @ tip[reference] + (other - T_i)[:3, 3]) > DRIFT_M:
-                        T[max(min(left, i) - BACK, 0) : max(left, i) + BACK] = np.nan  # it began a little earlier
+                there = (other - T_i)[:3, :3] @ tip[reference] + (other - T_i)[:3, 3]
+                if off < BACK_M and np.linalg.norm(there) > DRIFT_M:
+                    T[max(min(left, i) - BACK, 0) : max(left, i) + BACK] = np.nan  # it was lost a little earlier
                     T_i, rms[i], target, T_target = other, off, first, np.eye(4)
             if rms[i] < 2 * GOOD_M:
                 T[i], before = T_i, i
