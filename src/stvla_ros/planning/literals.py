@@ -139,11 +139,11 @@ def parts_of(answer: str) -> list[Part] | None:
     tokens = list(islice(_tokens(answer), MAX_TOKENS + 1))
     if len(tokens) > MAX_TOKENS:
         return None
-    sides = [_side(token) for token in tokens]
-    closed = _closed(tokens, sides)
+    closed = _closed(tokens)
     parts: list[Part] = []
     around: list[tuple[Token, list[Part]]] = []  # open brackets, each with the parts before it
-    for k, (token, side) in enumerate(zip(tokens, sides, strict=True)):
+    for k, token in enumerate(tokens):
+        side = _side(token)
         if side == 1 and k in closed:
             around.append((token, parts))
             parts = []
@@ -215,10 +215,11 @@ def _side(token: Token) -> int:
     return 0
 
 
-def _closed(tokens: Sequence[Token], sides: Sequence[int]) -> set[int]:
+def _closed(tokens: Sequence[Token]) -> set[int]:
     """Indices of the opening brackets that are closed."""
     waiting, found = [], set()
-    for k, (token, side) in enumerate(zip(tokens, sides, strict=True)):
+    for k, token in enumerate(tokens):
+        side = _side(token)
         if side == 1:
             waiting.append(k)
         elif side == -1 and waiting and _may_close(tokens[waiting[-1]], token):

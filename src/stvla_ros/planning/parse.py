@@ -73,8 +73,7 @@ class ReplyError(StageError):
     """
 
     def __init__(self, problem: str, text: str) -> None:
-        if not problem.isprintable():
-            problem = "".join(c if c.isprintable() else " " for c in problem)
+        problem = "".join(c if c.isprintable() else " " for c in problem)
         shown = repr(text[:500]) + ("..." if len(text) > 500 else "")
         super().__init__(OutcomeCode.REPLY_UNPARSABLE, f"{problem} The reply was: {shown}")
         self.problem = problem
