@@ -567,8 +567,30 @@ def test_a_recording_is_replayed_by_a_click_and_a_runs_words_are_taken(served: S
         write(socket, chosen, recording)
         wait(lambda: again.visible)
         click(socket, again)
-        wait(lambda: f"&lt;same&gt; as {root / '2-recording'}" in browser._run_told.content)
+        wait(lambda: "<b>Replayed</b>" in browser._run_told.content)
+        assert f"&lt;same&gt; as {root / '2-recording'}" in browser._run_told.content
         assert "Push 2-recording." in browser._run_told.content
+        assert not browser._report.visible, "it left none"
+        (root / "2-recording" / "replay").mkdir()
+        (root / "2-recording" / "replay" / "report.html").write_text('<p title="it">differs</p><script>x</script>')
+        click(socket, again)
+        wait(lambda: browser._report.visible)
+        frame = browser._report.content
+        assert 'sandbox=""' in frame
+        assert "&lt;p title=&quot;it&quot;&gt;differs" in frame
+        assert "<script" not in frame
+        served.page._replays._command = (
+            sys.executable,
+            "-c",
+            "import time; print('begun', flush=True); time.sleep(600)",
+        )
+        click(socket, again)
+        wait(lambda: "begun" in browser._run_told.content)
+        click(socket, served.widget("End the replay"))
+        wait(lambda: "The replay was ended." in browser._run_told.content)
+    acts = [(line["act"], line["outcome"]) for line in served.lines()]
+    assert acts.count(("replay", "done")) == 3
+    assert ("end_replay", "done") in acts
     assert served.page.trouble == ""
 
 

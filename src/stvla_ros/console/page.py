@@ -449,6 +449,8 @@ class _Browser:
         again = gui.add_button(
             "Replay", icon="repeat", visible=False, hint="decides again on the recording; moves nothing"
         )
+        end = gui.add_button("End the replay", icon="player-stop", visible=False)
+        self._report = gui.add_html("", visible=False)
         repeat = gui.add_button("Take its words as the goal", icon="repeat", visible=False)
         known: dict[str, PastRun] = {}
 
@@ -466,7 +468,8 @@ class _Browser:
             if storyboard is not None:
                 picture.image = storyboard
             self._film.visible = self._film_at.visible = play.visible = self._open_film(run)
-            again.visible, repeat.visible = run is not None and run.recorded, run is not None
+            again.visible = end.visible = run is not None and run.recorded
+            repeat.visible, self._report.visible = run is not None, False
 
         def seek(event: Any) -> None:
             if event.client is not None and (player := self._player) is not None:  # not what the film itself has set
@@ -479,7 +482,8 @@ class _Browser:
         def replay(_: Any) -> None:
             run = known.get(chosen.value)
             if run is not None and run.recorded:
-                start = partial(self._replays.start, run.folder, partial(self._replayed, past_run(run)))
+                self._report.visible = False
+                start = partial(self._replays.start, run.folder, partial(self._replayed, run))
                 self._tell(self._session.replay(self._number, run.folder.name, start))
 
         def words(_: Any) -> None:
@@ -487,6 +491,7 @@ class _Browser:
                 self._words.value = run.instruction
 
         again.on_click(replay)
+        end.on_click(lambda _: self._tell(self._session.end_replay(self._number, self._replays.end)))
         repeat.on_click(words)
         look.on_click(find)
         chosen.on_update(choose)
@@ -514,9 +519,18 @@ class _Browser:
     def _show_film(self, picture: U8, t_s: float) -> None:
         self._film.image, self._film_at.value = picture, round(t_s, 1)
 
-    def _replayed(self, of_run: str, said: str) -> None:
+    def _replayed(self, run: PastRun, said: str, ended: bool) -> None:
+        """What a replay says, and its report once it has ended; in the replay's thread."""
+        if self._closed or self._run_words != past_run(run):  # another run is shown meanwhile
+            return
         pre = f'<pre style="white-space:pre-wrap">{html.escape(said)}</pre>'
-        self._run_told.content = of_run + _block(["<b>Replayed</b>", pre])
+        self._run_told.content = self._run_words + _block([f"<b>{'Replayed' if ended else 'Replays ...'}</b>", pre])
+        page = self._runs.report(run) if ended else None
+        if page is not None:  # in a frame without rights: neither its scripts nor its links reach the console's page
+            self._report.content = (
+                f'<iframe sandbox="" style="width:100%;height:32em;border:0" srcdoc="{html.escape(page)}"></iframe>'
+            )
+            self._report.visible = True
 
     def _film_trouble(self, sentence: str) -> None:
         self._run_told.content = self._run_words + _block([html.escape(sentence)])
