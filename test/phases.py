@@ -1,7 +1,8 @@
 """How workers share the tests: one has those of the running stack, one after another; the others have the pure ones meanwhile.
 
 Processes of ROS keep promises in time (heartbeats, ages of images, the moment of a stop), which a busy neighbour would
-break for them. So pure tests run in the scheduler's idle class: they get the time that nobody else wants. Those with
+break for them. So pure tests run in the scheduler's idle class: they get the time that nobody else wants; in a session of
+their own, the last of all sessions, because among sessions that class counts nothing (``stvla_ros.priority``). Those with
 genuine libfranka cannot: it gives up a robot that it has not heard for a second. They come first, while their worker is
 still in the normal class.
 """
@@ -12,6 +13,8 @@ import os
 
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
+
+from stvla_ros.priority import run_when_idle
 
 SYSTEM = "test/system/"
 PROMPT = ("test/sim/fci/", "test/robot/franka/")
@@ -25,7 +28,8 @@ def may_wait(nodeid: str) -> bool:
 def step_back() -> None:
     """Let this worker, and what it starts from now on, run only when nobody else wants to (Linux)."""
     if hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(0) != os.SCHED_IDLE:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.setsid()
+        run_when_idle(os.getpid())
 
 
 class SystemBesidePure(LoadScopeScheduling):

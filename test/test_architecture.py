@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
     "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry",
-    "files", "weights", "devices", "pickled_arrays", "versions",
+    "files", "weights", "devices", "pickled_arrays", "versions", "priority",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "camera", "sim")
 APPLICATIONS: dict[str, tuple[str, ...]] = {
@@ -53,6 +53,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "devices": ("config",),
     "pickled_arrays": (),
     "versions": (),
+    "priority": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

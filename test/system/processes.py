@@ -63,6 +63,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1", **supervised, **(env or {})},
+            start_new_session=True,  # as with `stvla up`, and as with commands in terminals of their own
         )
         self.output = ""
         name = "-".join(["stvla", *args[:1]]) if module.endswith(".cli") else module.rpartition(".")[2]

@@ -124,11 +124,13 @@ class Harness:
         return float(np.diff(heard).max(initial=0.0))
 
     def stands_still(self, for_s=1.0):
-        """No motion from now on."""
-        start = time.monotonic()
+        """No motion from now on, seen in enough joint states."""
+        start, late = time.monotonic(), stalls.clock() + 10.0
         time.sleep(for_s)
-        heard = [speed for at, speed in list(self.speeds) if at > start]
-        return len(heard) > 10 * for_s and max(heard) < STILL_RAD_S
+        while len(heard := [speed for at, speed in list(self.speeds) if at > start]) <= 10 * for_s:
+            assert stalls.clock() < late, f"only {len(heard)} joint states came"
+            stalls.time.sleep(0.01)
+        return max(heard) < STILL_RAD_S
 
     def service(self, kind, name, request=None):
         """Ask until somebody answers: for 20 s after a kill, DDS takes the dead server for alive."""

@@ -292,6 +292,7 @@ def test_supervisor_starts_respawns_and_stops(recorded: GraphOptions, tmp_path: 
         stack.wait_ready(60.0)
         first = stack.pids()
         assert set(first) == {"camera", "executor", "composed"}
+        assert all(os.getsid(pid) == pid for pid in first.values()), "what the terminal runs may hold them up"
         wait(lambda: any("The node 'camera' is here." in t for _, t in lines))  # for who misses it later
         os.kill(first["camera"], signal.SIGKILL)
         wait(lambda: stack.pids().get("camera", first["camera"]) != first["camera"], 20.0)

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
+
+from stvla_ros.priority import run_when_idle
 
 COMMAND = (sys.executable, "-m", "stvla_ros.cli", "replay")
 
@@ -57,9 +58,9 @@ class Replays:
                 text=True,
                 errors="replace",
                 env={**os.environ, "COLUMNS": "120"},
+                start_new_session=True,
             )
-            with suppress(OSError, AttributeError):  # Linux: the stack needs the cores
-                os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+            run_when_idle(process.pid)  # the stack needs the cores
             self._process, self._ended = process, False
         threading.Thread(target=self._wait, args=(process, tell), name="replay", daemon=True).start()
         return True

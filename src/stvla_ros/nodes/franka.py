@@ -21,6 +21,7 @@ from stvla_msgs.msg import RobotStatus
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.priority import raise_priority
 from stvla_ros.robot.franka.arm import FrankaArm, Report
 from stvla_ros.robot.franka.config import FrankaConfig
 from stvla_ros.robot.franka.failures import READY
@@ -30,7 +31,6 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.franka_robot import FrankaTrajectoryArm, arm_message, fingers_message, status_message
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.gripper_server import GripperServer
-from stvla_ros.ros.priority import raise_priority
 from stvla_ros.ros.run import run
 from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode

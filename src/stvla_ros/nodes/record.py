@@ -6,7 +6,6 @@ It only listens. Whatever happens to it or to its disk, the stack goes on; what 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
+from stvla_ros.priority import lower_priority
 from stvla_ros.ros.bag_topics import message_class
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.freshness import STEADY
@@ -100,7 +100,7 @@ class RecordNode(StageNode[RecordConfig]):
 
 def main() -> int:
     """Entry point."""
-    os.nice(NICENESS)
+    lower_priority(NICENESS)
     return run(RecordNode)
 
 

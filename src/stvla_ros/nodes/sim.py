@@ -26,11 +26,11 @@ from tf2_msgs.msg import TFMessage
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.priority import raise_priority
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.gripper_server import GripperServer
-from stvla_ros.ros.priority import raise_priority
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.run import run, stop
 from stvla_ros.ros.simulated_camera import CameraTopics, SimulatedCamera, SimulatedCameraConfig, camera_topics

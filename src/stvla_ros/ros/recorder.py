@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from functools import partial
 from multiprocessing import get_context
@@ -18,6 +17,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
+from stvla_ros.priority import lower_priority
 from stvla_ros.record.recorder import Recorder, Reporter
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import image_to_rgb
@@ -99,8 +99,8 @@ class _Views:
 
 def _record(folder: Path, title: str, pipe: Connection) -> None:
     """The recorder's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the operator's process, which ends this one
-    os.nice(NICENESS)
+    os.setsid()  # Ctrl-C is for the operator's process, which ends this one
+    lower_priority(NICENESS)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", namespace="stvla")
     executor = SingleThreadedExecutor()

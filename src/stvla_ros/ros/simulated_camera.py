@@ -207,7 +207,7 @@ class SimulatedCamera:
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, SUPERVISOR: str(os.getpid())},
-                process_group=0,  # Ctrl-C reaches only the robot's process, which ends this one
+                start_new_session=True,  # Ctrl-C reaches only the robot's process, which ends this one
             )
             theirs.close()
             self.pid = process.pid

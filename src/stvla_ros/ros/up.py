@@ -167,7 +167,9 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=self.environment,
-            process_group=0,  # Ctrl-C in the terminal reaches only the supervisor, which ends the nodes in order
+            # Ctrl-C in the terminal reaches only the supervisor, which ends the nodes in order; and no other program of
+            # the terminal holds up a node (stvla_ros.priority)
+            start_new_session=True,
         )
         child.started, child.rest = time.monotonic(), b""
         assert child.popen.stdout is not None
