@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 import stalls
 from ros.bags import PICK, record_scene
 from sensor_msgs.msg import Image
+from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import GuidanceRequest
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 from system.brain_harness import BrainHarness, wait
@@ -156,9 +161,33 @@ def _no_camera(harness: BrainHarness, plan: TracePlanMsg) -> None:
     assert harness.predict(plan.plan_id).outcome.code in (OutcomeMsg.STALE_IMAGE, OutcomeMsg.STALE_STATE)
 
 
-def test_cancel_while_waiting_for_an_image(harness: BrainHarness) -> None:
-    import threading
+def test_guidance_that_takes_three_seconds_is_of_use(harness: BrainHarness) -> None:
+    """It was new enough when it was asked for, and the arm's state of then is still known."""
+    harness.start("camera", "planner", "guidance", "policy", camera__path=str(harness.folder))
+    plan = harness.lifted()
+    assert harness.predict(plan.plan_id).outcome.code == OutcomeMsg.OK
+    harness.processes["guidance"].stop()
+    before = convert.guidance_from_msg(harness.guidance[-1])
+    publisher = harness.node.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE_BEST_EFFORT)
+    wait(publisher.get_subscription_count)
+    asked: list[int] = []
 
+    def answer(request: GuidanceRequest) -> None:
+        if not asked:
+            asked.append(convert.time_to_ns(request.not_before))
+            threading.Timer(3.0, partial(late, asked[0])).start()
+
+    def late(stamp_ns: int) -> None:
+        frame = replace(before.frame, stamp_ns=stamp_ns)
+        publisher.publish(convert.guidance_to_msg(replace(before, frame=frame), "panda_link0"))
+
+    harness.node.create_subscription(GuidanceRequest, "stvla/guidance_request", answer, qos.EVENT)
+    result = harness.predict(plan.plan_id, not_before=convert.ns_to_time(time.time_ns()))
+    assert asked
+    assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
+
+
+def test_cancel_while_waiting_for_an_image(harness: BrainHarness) -> None:
     harness.start("planner", planner__camera__timeout_s="20.0")
     cancel = CancelToken()
     threading.Timer(0.5, cancel.cancel).start()

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stvla_msgs.action import PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
@@ -51,7 +51,10 @@ class PolicyNode(StageNode[PolicyConfig]):
     def __init__(self) -> None:
         super().__init__("policy", PolicyConfig, backends={"backend": "policy"})
         self._policy: Policy = self.parameters.create("backend")
-        self._joints = JointStates(self, self.config.joint_states, self.config.robot)
+        # guidance that was new enough when it was asked for may come so much later: the arm's state of then is needed
+        late_s = self.config.guidance_max_age_s + self.config.guidance_timeout_s
+        joints = replace(self.config.joint_states, keep_s=max(self.config.joint_states.keep_s, late_s))
+        self._joints = JointStates(self, joints, self.config.robot)
         self._arrived = threading.Condition()
         self._guidance: OrderedDict[str, tuple[Arrival, GuidanceMsg]] = OrderedDict()
         self._rule = Freshness("guidance", self.resolve_topic_name("stvla/guidance"), self.config.guidance_max_age_s)
