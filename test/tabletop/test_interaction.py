@@ -41,3 +41,11 @@ def test_only_presses_in_the_wanted_order_count() -> None:
     assert pressed_in_order(buttons, (second, first), 0.03) == 1
     assert pressed_in_order(buttons, (first, second, first), 0.03) == 2
     assert pressed_in_order(buttons, (touch(0.51, 0.1, gripper_open=True),), 0.03) == 0
+
+
+def test_a_contact_above_a_button_is_no_press() -> None:
+    """A policy ended 10 mm above where it should: the planner went on to the next button, and this one was never pressed."""
+    tops = [np.array([0.535, -0.148, 0.037])]
+    for height, pressed in ((0.047, 0), (0.041, 1)):
+        contact = Keypose(tool_down((0.533, -0.134, height), 0.0), gripper_open=False, may_collide=True)
+        assert pressed_in_order(tops, (contact,), 0.03) == pressed

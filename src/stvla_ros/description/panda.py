@@ -78,6 +78,9 @@ FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
 TCP_OFFSET_M = 0.1034
 """Distance from the hand frame along z to the point between the fingertips (Franka's default NE_T_EE)."""
 
+FINGERTIP_M = 0.009
+"""So far beyond that point the closed fingertips reach: half the height of the pads of Franka's fingers."""
+
 MAX_WIDTH_M = 0.08
 """Distance between the fingers when open; each finger travels half of it."""
 

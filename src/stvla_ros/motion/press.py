@@ -9,13 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from stvla_ros.description.panda import FINGERTIP_M
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import backed_off
 from stvla_ros.motion.collision import on_robot
 from stvla_ros.types import F64, Keypose, RgbdFrame, RobotState
-
-FINGERTIP_M = 0.009
-"""So far below the tool centre point the closed fingertips reach: half the height of the pads of Franka's fingers."""
 
 FOOTPRINT_M = 0.01
 """Half the width of the closed fingertips."""

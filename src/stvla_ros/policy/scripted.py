@@ -13,7 +13,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD
+from stvla_ros.description.panda import FINGERTIP_M, HOME_Q_RAD, Q_MAX_RAD
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
@@ -56,7 +56,7 @@ class ScriptedConfig:
     drop_m: float = param(0.003, "height above its support at which an object is released [m]", ge=0.0, le=0.03)
     press_depth_m: float = param(0.007, "how far a button's cap is pushed down [m]", ge=0.001, le=0.02)
     fingertip_m: float = param(
-        0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03
+        FINGERTIP_M, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03
     )
     screw_rad: float = param(2.1, "clockwise turn that screws a lid or bulb [rad]", ge=0.1, le=2.8)
     screw_joint_rad: float = param(

@@ -7,8 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from stvla_ros.description.panda import FINGERTIP_M
 from stvla_ros.tabletop.self_filter import may_hold
 from stvla_ros.types import F64, Keypose, RobotState
+
+PRESSED_M = 0.002
+"""A contact that ends less far below a button's top does not count: most buttons have 3 mm of travel or more."""
 
 
 def is_holding(robot: RobotState, history: Sequence[Keypose]) -> bool:
@@ -29,18 +33,21 @@ def is_clear(robot: RobotState, history: Sequence[Keypose], place_m: F64, clear_
     return bool(gap[2] > clear_m or np.hypot(gap[0], gap[1]) > 1.5 * clear_m) and not is_holding(robot, history)
 
 
-def pressed_in_order(centres_m: Sequence[F64], history: Sequence[Keypose], radius_m: float) -> int:
+def pressed_in_order(tops_m: Sequence[F64], history: Sequence[Keypose], radius_m: float) -> int:
     """How many of the buttons were pressed, counted in the wanted order.
 
     Args:
-        centres_m: (3,) centre of each button, in the wanted order.
+        tops_m: (3,) middle of the top of each button, not pressed, in the wanted order, in the base frame.
         history: Executed keyposes, oldest first.
-        radius_m: A contact with closed fingers presses the button whose centre is this close in the x-y plane.
+        radius_m: A contact with closed fingers is a press if the fingertips end this close to the middle in the x-y plane,
+            and below the top: with those of a policy that ends some millimetres too high, nothing is pressed.
     """
     step = 0
     for keypose in history:
-        if step < len(centres_m) and keypose.may_collide and not keypose.gripper_open:
-            step += bool(np.hypot(*(keypose.T_base_tcp[:2, 3] - centres_m[step][:2])) < radius_m)
+        if step < len(tops_m) and keypose.may_collide and not keypose.gripper_open:
+            T = keypose.T_base_tcp
+            gap_m = T[:3, 3] + FINGERTIP_M * T[:3, 2] - tops_m[step]
+            step += bool(np.hypot(gap_m[0], gap_m[1]) < radius_m and gap_m[2] < -PRESSED_M)
     return step
 
 

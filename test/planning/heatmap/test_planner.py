@@ -10,7 +10,7 @@ import torch
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
-from stvla_ros.geometry.se3 import pose
+from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner, _Memory
@@ -115,7 +115,7 @@ def test_buttons_are_pressed_in_order_and_then_it_is_finished(cell: Cell) -> Non
         way, cap = tool_way(plan, cell), knowing.point_m(name)
         assert np.linalg.norm(way[[0, -1]] - cap, axis=1).max() < 0.012
         assert way[:, 2].max() > cap[2] + 0.08
-        history.append(Keypose(pose(np.eye(3), cap), gripper_open=False, may_collide=True))
+        history.append(Keypose(tool_down(cap, 0.0), gripper_open=False, may_collide=True))
     done = planner(knowing).plan(request(cell, *history))
     assert done.finished
     assert parse_progress(done.raw_reply.split("\n")[0]).finished
