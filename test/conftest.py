@@ -17,6 +17,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores, so one thre
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+sys.dont_write_bytecode = False  # a run starts hundreds of Pythons; each would compile the sources again, and each
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # worker would rewrite the assertions of all tests (half its collection)
+
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if (
         signal.getsignal(number) is signal.SIG_IGN

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,6 +16,8 @@ import zstandard
 from viser import _messages
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+
+from stvla_ros.console.marks import DRIFT
 
 CAMERA = _messages.ViewerCameraMessage(
     (1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0, 0.01, 100.0, 600, 800, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)
@@ -37,21 +42,39 @@ def messages(window: bytes) -> list[dict[str, Any]]:
     return list(msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(window[16 : 16 + length]))["messages"])
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A picture that came. Times are monotonic, of one computer.
+
+    Attributes:
+        arrived_s: When.
+        taken_s: When the camera took it, as the console says.
+        marked_s: When the browser draws a warning on it, if nothing newer comes.
+    """
+
+    arrived_s: float
+    taken_s: float
+    marked_s: float
+
+
+_MARK = re.compile(r'data-sent="([\d.]+)" data-left="([\d.]+)"')
+_TAKEN = re.compile(r'data-taken="([\d.]+)"')
+
+
 class Browser:
     """Looks at the page: a thread reads, and notes widgets, pictures and what is written on the page.
 
     Attributes:
         widgets: Label -> identifier, of widgets that take input.
         texts: Identifier -> HTML, of texts.
-        pictures: Arrival [s] and caption of every picture.
+        pictures: Every one with the camera's image in it.
     """
 
     def __init__(self, netloc: str) -> None:
         self.widgets: dict[str, str] = {}
         self.texts: dict[str, str] = {}
-        self.pictures: list[tuple[float, str]] = []
-        self._warnings: list[tuple[float, str]] = []
-        self._images: set[str] = set()
+        self.pictures: list[Seen] = []
+        self._fastest_s = float("inf")
         self.socket = dial(netloc, ping_interval=None)
         self.socket.send(encoded(CAMERA))
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -71,25 +94,20 @@ class Browser:
         kind, props = message["type"], message.get("props")
         if kind == "GuiHtmlMessage":
             self.texts[message["uuid"]] = props["content"]
-        elif kind == "GuiImageMessage":
-            self._images.add(message["uuid"])
         elif kind.startswith("Gui") and isinstance(props, dict) and "label" in props:
             self.widgets[props["label"]] = message["uuid"]
-        elif kind == "GuiUpdateMessage":
-            if message["uuid"] in self._images:
-                self.pictures.append((time.monotonic(), self.caption()))
-            elif "content" in message["updates"]:
-                self.texts[message["uuid"]] = text = message["updates"]["content"]
-                if "OLD" in text:
-                    self._warnings.append((time.monotonic(), text))
+        elif kind == "GuiUpdateMessage" and "content" in message["updates"]:
+            self.texts[message["uuid"]] = text = message["updates"]["content"]
+            if found := _MARK.search(text):
+                self._count_down(text, float(found[1]), float(found[2]))
 
-    def warned(self, since_s: float, until_s: float) -> str:
-        """The warnings of old pictures that came between two moments."""
-        return "".join(text for at, text in self._warnings if since_s <= at <= until_s)
-
-    def caption(self) -> str:
-        """The line above the pictures."""
-        return next((text for text in list(self.texts.values()) if "camera" in text and "joints" in text), "")
+    def _count_down(self, text: str, sent_s: float, left_s: float) -> None:
+        """What the page's custom element does (:mod:`stvla_ros.console.marks`), for the mark on the camera's image."""
+        now = time.monotonic()
+        self._fastest_s = min(now - sent_s, self._fastest_s + DRIFT)
+        left_s -= now - sent_s - self._fastest_s
+        if taken := _TAKEN.search(text):
+            self.pictures.append(Seen(now, float(taken[1]), now + max(0.0, left_s)))
 
     def wait(self, label: str, timeout_s: float = 30.0) -> str:
         """The identifier of a widget, once it is there. Raises TimeoutError."""
@@ -119,3 +137,12 @@ class Browser:
         with suppress(OSError):
             self.socket.close()
         self._thread.join(5.0)
+
+
+def unmarked_s(pictures: Sequence[Seen]) -> list[float]:
+    """How old [s] each picture, but the last, was before a warning was drawn on it or a newer one came."""
+    following = [later.arrived_s for later in pictures[1:]]
+    return [
+        max(0.0, min(picture.marked_s, then) - picture.taken_s) if picture.marked_s > picture.arrived_s else 0.0
+        for picture, then in zip(pictures, following, strict=False)
+    ]

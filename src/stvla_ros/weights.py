@@ -85,9 +85,11 @@ def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
     import torch
 
     for name, weight in weights.items():
-        # torch has no isfinite for 8-bit types
-        wide = weight.float() if weight.dtype.itemsize == 1 and weight.is_floating_point() else weight
-        if not weight.is_meta and weight.is_floating_point() and not bool(torch.isfinite(wide).all()):
+        if weight.is_meta or not weight.is_floating_point() or not weight.numel():
+            continue
+        wide = weight.float() if weight.dtype.itemsize == 1 else weight  # torch does not compare 8-bit types
+        extremes = torch.stack(torch.aminmax(wide))  # NaN where there is one; several times as fast as isfinite of each
+        if not bool(torch.isfinite(extremes).all()):
             raise ConfigError(
                 f"{where}: '{name}' has values that are not finite: the file is damaged, or its training failed."
             )

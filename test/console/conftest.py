@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
+
+from stvla_ros.console import replaying
 
 
 @pytest.fixture
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replays at normal priority: at their own there is no telling, on a busy machine, when they end."""
-    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None, raising=False)
+    monkeypatch.setattr(replaying, "run_when_idle", lambda _: None)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
+from stvla_ros.console import runs
 from stvla_ros.console.runs import NEWEST, STORYBOARD, Runs
 
 
@@ -57,3 +59,23 @@ def test_a_storyboard_is_shown_in_its_colours_and_fits(tmp_path: Path) -> None:
     (folder / STORYBOARD).unlink()
     (folder / STORYBOARD).symlink_to("/etc/passwd")
     assert runs.storyboard(run) is None
+
+
+def test_a_report_that_is_a_link_or_too_large_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(tmp_path, "1", file="run.json", instruction="Push.")
+    index = Runs(tmp_path)
+    run = index.newest().popitem()[1]
+    assert index.report(run) is None, "there is none"
+    (tmp_path / "secret.html").write_text("secret")
+    (folder / "replay").mkdir()
+    (folder / "replay" / "report.html").symlink_to(tmp_path / "secret.html")
+    assert index.report(run) is None
+    (folder / "replay" / "report.html").unlink()
+    (folder / "replay" / "report.html").write_text("<p>differs</p>")
+    assert index.report(run) == "<p>differs</p>"
+    monkeypatch.setattr(runs, "REPORT_BYTES", 5)
+    assert index.report(run) is None
+    (folder / "replay").rename(tmp_path / "elsewhere")
+    (folder / "replay").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.undo()
+    assert index.report(run) is None

@@ -248,6 +248,23 @@ def test_a_recording_is_replayed_by_who_operates_and_beside_no_task(shared: Cons
     assert shared.session.replay(1, "run", fail).code is Code.BAD_INPUT
 
 
+def test_a_replay_is_ended_by_who_operates(shared: Console) -> None:
+    ended: list[bool] = []
+    assert shared.session.take_over(ADA).ok
+    for number in (BOB, EVE):
+        assert shared.session.end_replay(number, lambda: ended.append(True) or True).code is Code.NOT_OPERATOR
+    assert ended == []
+    assert shared.session.end_replay(ADA, lambda: True).ok
+    assert shared.session.end_replay(ADA, lambda: False).code is Code.BUSY, "there is none"
+    acts = [(line["act"], line["outcome"]) for line in shared.lines() if line["act"] == "end_replay"]
+    assert acts[-4:] == [
+        ("end_replay", "begun"),
+        ("end_replay", "done"),
+        ("end_replay", "begun"),
+        ("end_replay", "busy"),
+    ]
+
+
 def test_an_unknown_mode(console: Console) -> None:
     answer = console.session.set_mode(ADA, "always")
     assert answer.code is Code.BAD_INPUT

@@ -26,7 +26,7 @@ def test_ages() -> None:
 
 def test_no_old_picture_without_a_warning() -> None:
     assert caption("camera", 0.9) == "camera"
-    assert caption("camera", 1.04) == "camera: OLD, 1.0 s"
+    assert caption("camera", 1.04) == "camera: OLD, 1 s"
     assert caption("camera", float("inf")) == "camera: nothing has come yet"
 
 

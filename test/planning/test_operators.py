@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,13 @@ def planners(cell: Cell, asked: PlanRequest) -> dict[str, Planner]:
     """They look at the table once: its image is the same for all that is said."""
     colour, heatmap = ColourPlanner(ColourConfig()), HeatmapPlanner(HeatmapConfig())
     view, seen = colour.look(asked), heatmap._finder.see(asked.frame.rgb)
-    colour.look = lambda request: replace(view, request=request)  # type: ignore[method-assign]
+
+    def look(request: PlanRequest) -> Any:
+        said = replace(view, request=request)
+        said.__dict__.update(regions=view.regions, objects=view.objects)  # what replace() leaves out
+        return said
+
+    colour.look = look  # type: ignore[method-assign]
     heatmap._finder.see = lambda rgb: seen  # type: ignore[method-assign]
     return {"colour": colour, "heatmap": heatmap, "oracle": OraclePlanner(OracleConfig(), cell)}
 

@@ -168,6 +168,7 @@ class _Result:
 class _Command:
     def __init__(self, arguments: Namespace, console: Console) -> None:
         self._arguments, self._console, self._hints = arguments, console, hints_of(arguments)
+        self._tells = False
         first, *others = arguments.sides or [_Side()]
         self._sides = [first, *(side.after(first) for side in others)]
         if len(self._sides) > 2:
@@ -183,6 +184,7 @@ class _Command:
 
     def single(self, bag: Path) -> int:
         output = self._arguments.output or bag.absolute().parent / "replay"
+        self._tells = not self._console.is_terminal
         with count_bar(self._console) as bar:
             result = self._one(bag, output, self._arguments.golden, bar)
         self._console.print(f"{output / REPORT}, {output / RESULT}", soft_wrap=True, markup=False, highlight=False)
@@ -243,14 +245,16 @@ class _Command:
         return task, setups
 
     def _follow(self, bar: Progress, what: str) -> Any:
-        """Iterates with a line of its own in the bar."""
+        """Iterates with a line of its own in the bar; of a single recording without a terminal, with a printed line at each tenth."""
 
         def follow(items: Iterable[Any], count: int) -> Iterator[Any]:
             line = bar.add_task("", total=count, figures=what)
             try:
-                for item in items:
+                for done, item in enumerate(items, 1):
                     yield item
                     bar.update(line, advance=1)
+                    if self._tells and 10 * done // count > 10 * (done - 1) // count:
+                        print(f"{what}: {done} of {count}", flush=True)
             finally:
                 bar.remove_task(line)
 

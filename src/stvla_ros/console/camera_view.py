@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.console.edit import pixel_of, placed
-from stvla_ros.console.views import FRAME, OLD_S, Views, caption
+from stvla_ros.console.views import FRAME, Views
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import back_project
 from stvla_ros.geometry.se3 import to_quaternion
@@ -38,21 +39,25 @@ class CameraView:
     def __init__(self, client: Any, views: Views, clicked: Callable[[F64, F64], None]) -> None:
         self._client, self._views, self._tell = client, views, clicked
         self._frame: RgbdFrame | None = None
-        self._number, self._old = 0, ""
+        self._number, self._taken_s = 0, 0.0
         self._picture: Any = None
         self._before: tuple[F64, F64, F64, float] | None = None
 
     def refresh(self, through: bool) -> None:
         """Look through the camera, once there is a frame, or from where the person looked before; show what is new."""
+        taken_s = time.monotonic() - self._views.age_s(FRAME)  # first: of what comes meanwhile it may be too early
         number, frame = self._views.get(FRAME)
         if through and frame is not None:
             if number != self._number:
-                self._number = number
+                self._number, self._taken_s = number, taken_s
                 self._show(frame)
-            self._warn(frame.camera)
             self._client.camera.fov = vertical_fov(frame.camera, self._client.camera.aspect)
         elif not through and self._before is not None:
             self._leave()
+
+    def age_s(self) -> float:
+        """Age of the picture that is looked at; 0 without one."""
+        return time.monotonic() - self._taken_s if self._frame is not None else 0.0
 
     def place(self, points_m: F64, waypoint: int, origin_m: npt.ArrayLike, direction: npt.ArrayLike) -> F64:
         """(3,) where one of the waypoints (N, 3) is after a click on the picture.
@@ -116,23 +121,10 @@ class CameraView:
         with self._client.atomic():
             view.up_direction, view.position, view.look_at, view.fov = up, position, look_at, fov
 
-    def _warn(self, camera: Camera) -> None:
-        """On the picture, when it is old."""
-        age_s = self._views.age_s(FRAME)
-        old = caption("camera", round(age_s)) if age_s > OLD_S else ""
-        if old != self._old:
-            self._old = old
-            if old:
-                top = back_project(camera, [camera.width_px / 2, camera.height_px / 10], PICTURE_M * 0.99)
-                self._client.scene.add_label("/picture_old", old, position=top, font_screen_scale=2.0)
-            else:
-                self._client.scene.remove_by_name("/picture_old")
-
     def _leave(self) -> None:
-        before, self._before, self._frame, self._number, self._old = self._before, None, None, 0, ""
+        before, self._before, self._frame, self._number = self._before, None, None, 0
         self._client.scene.remove_click_callback(self._click)
-        for name in ("/picture", "/picture_old"):
-            self._client.scene.remove_by_name(name)
+        self._client.scene.remove_by_name("/picture")
         if before is not None:
             self._set(*before)
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from stvla_ros.console.access import Access, Role
 from stvla_ros.console.camera_view import CameraView
 from stvla_ros.console.edit import Drawn
 from stvla_ros.console.films import Player
-from stvla_ros.console.gate import Gate
+from stvla_ros.console.gate import Gate, Link
+from stvla_ros.console.marks import ELEMENT, across, beside, data_url, left_s
 from stvla_ros.console.replaying import Replays
 from stvla_ros.console.runs import PastRun, Runs
 from stvla_ros.console.scene import Scene
 from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
-from stvla_ros.console.trends import Trends, drawn
+from stvla_ros.console.trends import Trends
 from stvla_ros.console.views import (
     BOXES,
     CLOUD,
@@ -55,8 +57,11 @@ INSTALL = (
     "trimesh requests urllib3 idna certifi charset-normalizer"
 )
 TICK_S = 0.1
-PICTURE_TICKS = 2
-"""Pictures, at most 5 per second, are looked for every second tick."""
+PICTURE_S = 0.2
+"""Pictures are sent at most so often."""
+
+ALIVE_S = 0.3
+"""So often each browser is told that what it shows is not old."""
 
 PICTURE_PX = (384, 288)
 JPEG_QUALITY = 75
@@ -66,6 +71,9 @@ FILM_S = 2.0
 CHOOSE = "(choose)"
 REPLY_CHARS = 20_000
 """More of a model's reply is not shown."""
+
+SILENT = f"OLD: nothing newer has come for {OLD_S:.0f} s"
+"""Across the page: of what is shown, whether by a silent console, a link that stalls, or a silent camera."""
 
 NOTHING_EDITED = Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits.")
 
@@ -136,12 +144,13 @@ class Page:
         connection = self._server._websock_server._live_connections.get(
             client.client_id
         )  # viser 1.1 tells it nowhere else
-        if connection is None:
+        link = self.gate.link(client.client_id)
+        if connection is None or link is None:
             return
         address = str((connection.remote_address or ("",))[0])
         self._session.join(client.client_id, address)
         self._browsers[client.client_id] = _Browser(
-            client, self._session, self._views, self._offers, self._runs, self._replays
+            client, self._session, self._views, self._offers, self._runs, self._replays, link
         )
         if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
             self._disconnect(client)
@@ -156,18 +165,29 @@ class Page:
         self._session.leave(client.client_id)
 
     def _refresh(self) -> None:
-        tick, picture, trends = 0, _Picture(self._views), Trends(self._views)
+        """First the pictures, for everybody; then the rest, of as many browsers as there is time for, in turn."""
+        picture, trends, turn, due = _Picture(self._views), Trends(self._views), 0, 0.0
         while not self._ending.wait(TICK_S):
-            tick += 1
-            if tick % PICTURE_TICKS == 0:
-                picture.look()
+            now = time.monotonic()
+            if now >= due and picture.look():
+                due = now + PICTURE_S - TICK_S / 2
             trends.sample()
             shown = self._session.shown()
-            for browser in list(self._browsers.values()):
-                try:
-                    browser.refresh(shown, picture.newest, trends)
-                except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
-                    self.trouble = f"a browser could not be refreshed: {error!r}"
+            browsers = list(self._browsers.values())
+            for browser in browsers:
+                self._try(partial(browser.see, picture))
+            for number in range(len(browsers)):
+                browser = browsers[(turn + number) % len(browsers)]
+                self._try(partial(browser.refresh, shown, trends))
+                if time.monotonic() > now + TICK_S:
+                    turn += number + 1
+                    break
+
+    def _try(self, refresh: Callable[[], None]) -> None:
+        try:
+            refresh()
+        except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
+            self.trouble = f"a browser could not be refreshed: {error!r}"
 
     def close(self) -> None:
         """Stop serving."""
@@ -190,19 +210,37 @@ def _check_address(host: str, port: int) -> None:
 
 
 class _Picture:
-    """Camera and guided image side by side."""
+    """Camera and guided image side by side, encoded once for all who look."""
 
     def __init__(self, views: Views) -> None:
         self._views, self._seen = views, (0, 0)
-        self.newest: U8 | None = None
-        """(H, 2 W, 3); black where nothing has come."""
+        self.number, self.url = 0, ""
+        """Counts the pictures; 0: there is none yet."""
+        self._taken_s: tuple[float, ...] = ()
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """Make a new picture if one of the two images is new."""
+        taken_s = tuple(
+            time.monotonic() - self._views.age_s(name) for name in (RAW, GUIDED)
+        )  # may be too early, not late
         (a, raw), (b, guided) = self._views.get(RAW), self._views.get(GUIDED)
-        if (a, b) != self._seen:
-            self._seen = a, b
-            self.newest = np.hstack([_fitted(raw), _fitted(guided)])
+        if self.number and (a, b) == self._seen:
+            return False
+        self._seen, self._taken_s = (a, b), taken_s
+        bgr = np.hstack([_fitted(raw), _fitted(guided)])[:, :, ::-1]
+        _, jpeg = cv2.imencode(".jpeg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        self.url = data_url(jpeg.tobytes())
+        self.number += 1
+        return True
+
+    def shown(self, latency_s: float) -> str:
+        """As HTML, for a browser to which messages take so long [s]: with marks, which appear when it has become old."""
+        now = time.monotonic()
+        marks = [
+            (f"{what}: {'OLD' if isfinite(taken_s) else 'nothing has come yet'}", left_s(now - taken_s, latency_s))
+            for what, taken_s in zip(("camera", "guided"), self._taken_s, strict=True)
+        ]
+        return beside(self.url, (2 * PICTURE_PX[0], PICTURE_PX[1]), marks, self._taken_s[0], now)
 
 
 def _fitted(rgb: U8 | None) -> U8:
@@ -223,8 +261,9 @@ class _Browser:
         offers: Callable[[], tuple[str, ...]],
         runs: Runs,
         replays: Replays,
+        link: Link,
     ) -> None:
-        self._runs, self._replays = runs, replays
+        self._runs, self._replays, self._link = runs, replays, link
         self._client, self._session, self._views, self._offers = client, session, views, offers
         self._number = int(client.client_id)
         self._ready, self._lock, self._told_s = False, threading.Lock(), 0.0
@@ -235,7 +274,7 @@ class _Browser:
         self._captions = ""
         self._editing = ""
         self._plan = self._trend = 0
-        self._picture: U8 | None = None
+        self._picture, self._alive_s = 0, 0.0
         self._run_words = ""
         self._player: Player | None = None
         self._film_lock, self._closed = threading.Lock(), False
@@ -265,6 +304,8 @@ class _Browser:
                 return
             gui = self._client.gui
             self._stop_widgets(gui)
+            gui.add_html(ELEMENT)
+            self._alive = gui.add_html("")
             self._status = gui.add_html("")
             self._motion_widgets(gui)
             self._goal_widgets(gui)
@@ -377,8 +418,7 @@ class _Browser:
         panel = gui.add_panel()
         with panel.add_tab("Camera | guided"):
             self._ages = gui.add_html("")
-            black = np.zeros((PICTURE_PX[1], 2 * PICTURE_PX[0], 3), np.uint8)
-            self._image = gui.add_image(black, format="jpeg", jpeg_quality=JPEG_QUALITY)
+            self._pictures = gui.add_html("")
             boxes = {name: gui.add_checkbox(label, name != OBSTACLES) for name, label in _TOGGLES.items()}
         with panel.add_tab("Planner's reply"):
             self._reply = gui.add_html("")
@@ -409,6 +449,8 @@ class _Browser:
         again = gui.add_button(
             "Replay", icon="repeat", visible=False, hint="decides again on the recording; moves nothing"
         )
+        end = gui.add_button("End the replay", icon="player-stop", visible=False)
+        self._report = gui.add_html("", visible=False)
         repeat = gui.add_button("Take its words as the goal", icon="repeat", visible=False)
         known: dict[str, PastRun] = {}
 
@@ -426,7 +468,8 @@ class _Browser:
             if storyboard is not None:
                 picture.image = storyboard
             self._film.visible = self._film_at.visible = play.visible = self._open_film(run)
-            again.visible, repeat.visible = run is not None and run.recorded, run is not None
+            again.visible = end.visible = run is not None and run.recorded
+            repeat.visible, self._report.visible = run is not None, False
 
         def seek(event: Any) -> None:
             if event.client is not None and (player := self._player) is not None:  # not what the film itself has set
@@ -439,7 +482,8 @@ class _Browser:
         def replay(_: Any) -> None:
             run = known.get(chosen.value)
             if run is not None and run.recorded:
-                start = partial(self._replays.start, run.folder, partial(self._replayed, past_run(run)))
+                self._report.visible = False
+                start = partial(self._replays.start, run.folder, partial(self._replayed, run))
                 self._tell(self._session.replay(self._number, run.folder.name, start))
 
         def words(_: Any) -> None:
@@ -447,6 +491,7 @@ class _Browser:
                 self._words.value = run.instruction
 
         again.on_click(replay)
+        end.on_click(lambda _: self._tell(self._session.end_replay(self._number, self._replays.end)))
         repeat.on_click(words)
         look.on_click(find)
         chosen.on_update(choose)
@@ -474,9 +519,18 @@ class _Browser:
     def _show_film(self, picture: U8, t_s: float) -> None:
         self._film.image, self._film_at.value = picture, round(t_s, 1)
 
-    def _replayed(self, of_run: str, said: str) -> None:
+    def _replayed(self, run: PastRun, said: str, ended: bool) -> None:
+        """What a replay says, and its report once it has ended; in the replay's thread."""
+        if self._closed or self._run_words != past_run(run):  # another run is shown meanwhile
+            return
         pre = f'<pre style="white-space:pre-wrap">{html.escape(said)}</pre>'
-        self._run_told.content = of_run + _block(["<b>Replayed</b>", pre])
+        self._run_told.content = self._run_words + _block([f"<b>{'Replayed' if ended else 'Replays ...'}</b>", pre])
+        page = self._runs.report(run) if ended else None
+        if page is not None:  # in a frame without rights: neither its scripts nor its links reach the console's page
+            self._report.content = (
+                f'<iframe sandbox="" style="width:100%;height:32em;border:0" srcdoc="{html.escape(page)}"></iframe>'
+            )
+            self._report.visible = True
 
     def _film_trouble(self, sentence: str) -> None:
         self._run_told.content = self._run_words + _block([html.escape(sentence)])
@@ -492,34 +546,51 @@ class _Browser:
         title = "Done" if answer.ok else answer.code.replace("_", " ").capitalize()
         self._client.add_notification(title, answer.sentence, color=colour, auto_close_seconds=8.0)
 
-    def refresh(self, shown: Shown, picture: U8 | None, trends: Trends) -> None:
-        """Bring the browser up to date; called by one thread."""
+    def see(self, picture: _Picture) -> None:
+        """Show the pictures if they are new; called by one thread. Of those that wait to be sent viser keeps the newest."""
+        if self._ready and picture.number != self._picture:
+            self._picture = picture.number
+            self._pictures.content = picture.shown(self._link.latency_s)
+
+    def refresh(self, shown: Shown, trends: Trends) -> None:
+        """Bring the rest up to date; called by the same thread."""
         if not self._ready:
             return
-        if shown != self._shown:
-            before, self._shown = self._shown, shown
-            self._status.content, self._past.content = status(shown), history(shown)
-            if before is None or before.proposal is not shown.proposal:
-                self._proposal = shown.proposal
-                self._motion.content = motion(shown)
-                self._ghosts()
-                if shown.proposal is not None and shown.proposal.proposal_id != self._asked:
-                    self._answer_widgets(shown.proposal.proposal_id)  # after the motion: they are never beside another
-            if before is not None and before.mode is not shown.mode:
-                self._mode.value = shown.mode.value
-        number, plan = self._views.get(PLAN)
-        if number != self._plan:
-            self._plan, self._reply.content = number, reply(plan)
-        if trends.number != self._trend:
-            self._trend, self._timings.content = trends.number, _block([drawn(trends.series())])
-        ages = captions(self._views)
-        if ages != self._captions:
-            self._captions = self._ages.content = ages
-        if picture is not None and picture is not self._picture:
-            self._picture = self._image.image = picture
-        self._place_gizmos()
-        self._scene.refresh()
-        self._camera_view.refresh(bool(self._through.value))
+        with self._client.atomic():
+            if shown != self._shown:
+                self._show(shown)
+            number, plan = self._views.get(PLAN)
+            if number != self._plan:
+                self._plan, self._reply.content = number, reply(plan)
+            if trends.number != self._trend:
+                self._trend, self._timings.content = trends.number, _block([trends.html])
+            ages = captions(self._views)
+            if ages != self._captions:
+                self._captions = self._ages.content = ages
+            self._place_gizmos()
+            self._scene.refresh()
+            self._camera_view.refresh(bool(self._through.value))
+            self._say_alive()
+
+    def _show(self, shown: Shown) -> None:
+        before, self._shown = self._shown, shown
+        self._status.content, self._past.content = status(shown), history(shown)
+        if before is None or before.proposal is not shown.proposal:
+            self._proposal = shown.proposal
+            self._motion.content = motion(shown)
+            self._ghosts()
+            if shown.proposal is not None and shown.proposal.proposal_id != self._asked:
+                self._answer_widgets(shown.proposal.proposal_id)  # after the motion: they are never beside another
+        if before is not None and before.mode is not shown.mode:
+            self._mode.value = shown.mode.value
+
+    def _say_alive(self) -> None:
+        """After all else, so that it claims of nothing that is still on its way that it is there."""
+        if (now := time.monotonic()) < self._alive_s + ALIVE_S:
+            return
+        self._alive_s = now
+        with self._link.trial():
+            self._alive.content = across(SILENT, left_s(self._camera_view.age_s(), self._link.latency_s), now)
 
     def close(self) -> None:
         """The person is gone and looks at nothing any more."""
@@ -629,7 +700,7 @@ def captions(views: Views) -> str:
     said = []
     for name, what in ((RAW, "camera"), (GUIDED, "guided"), (JOINTS, "joints")):
         age_s = views.age_s(name)
-        text = html.escape(caption(what, round(age_s, 1)))
+        text = html.escape(caption(what, age_s))
         said.append(f'<b style="color:#ff5050">{text}</b>' if age_s > OLD_S else text)
     return _block([" | ".join(said)])
 

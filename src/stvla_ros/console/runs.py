@@ -21,6 +21,8 @@ STORYBOARD, STORYBOARD_PX, STORYBOARD_BYTES = "storyboard.png", (900, 1600), 50_
 """A larger storyboard is shown smaller; a larger file is not read."""
 
 FILM = "run.mp4"
+REPORT, REPORT_BYTES = Path("replay") / "report.html", 6_000_000
+"""Of a replay (``stvla replay``), in the run's folder; a larger one is not shown."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,16 @@ class Runs:
         share = min(STORYBOARD_PX[0] / width, STORYBOARD_PX[1] / height, 1.0)
         size = max(round(width * share), 1), max(round(height * share), 1)
         return np.ascontiguousarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)[:, :, ::-1])
+
+    def report(self, run: PastRun) -> str | None:
+        """The report of the run's newest replay, as a page of HTML; None if there is none to show."""
+        file = run.folder / REPORT
+        try:
+            if file.is_symlink() or file.parent.is_symlink() or file.stat().st_size > REPORT_BYTES:
+                return None
+            return file.read_text("utf-8", errors="replace")
+        except OSError:
+            return None
 
     def film(self, run: PastRun) -> Film | None:
         """The run's film; None if it has none. Raises ConfigError when it is damaged."""

@@ -50,6 +50,15 @@ def _visual(link: str) -> list[tuple[F64, I32, tuple[int, int, int]]]:
     return found
 
 
+@cache
+def _ball() -> tuple[F64, I32]:
+    """Vertices (N, 3) and faces (M, 3) of a ball with radius 1."""
+    from trimesh.creation import icosphere  # comes with viser
+
+    ball = icosphere(subdivisions=2)
+    return np.asarray(ball.vertices, np.float64), np.asarray(ball.faces, np.int32)
+
+
 def at_fraction(paths: tuple[JointPath, ...], fraction: float) -> F64 | None:
     """(7,) joints after a share (0..1) of the time of several motions, one after another; None without a motion."""
     if not paths:
@@ -89,6 +98,8 @@ class Scene:
             self._robot[link] = scene.add_frame(f"/robot/{link}", show_axes=False)
             for number, (vertices, faces, colour) in enumerate(_visual(link)):
                 scene.add_mesh_simple(f"/robot/{link}/{number}", vertices, faces, color=colour, flat_shading=True)
+        self._path_line: Any = None
+        self._tube: PathView | None = None  # as it is drawn
         self._gizmos: list[Any] = []
         self._line: F64 | None = None
         self._arm = {link: self._ghost(f"/ghost_arm/{link}", link, GHOST_ARM) for link in hull_meshes()}
@@ -116,6 +127,8 @@ class Scene:
             if not visible:
                 for part in _PARTS[name]:
                     self._scene.remove_by_name(f"/{part}")
+                if name == PATH:
+                    self._tube = None
 
     def refresh(self) -> None:
         """Draw what is new."""
@@ -155,12 +168,22 @@ class Scene:
         if len(points) < 2:
             return
         ends, colours = np.stack([points[:-1], points[1:]], 1), np.stack([rgb[:-1], rgb[1:]], 1)
-        self._scene.add_line_segments("/path", ends, colours, thickness=4.0, thickness_units="screen")
-        for number, point in enumerate(resample(points, BALLS)):  # again by the same names, which replaces the old ones
-            self._scene.add_icosphere(
-                f"/tube/{number}", path.tube_radius_m, TUBE, subdivisions=2, opacity=TUBE_OPACITY, position=point,
-                cast_shadow=False, receive_shadow=False,
-            )  # fmt: skip
+        before = self._tube
+        if (
+            before is not None
+            and before.tube_radius_m == path.tube_radius_m
+            and np.array_equal(before.points_m, points)
+        ):
+            self._path_line.colors = colours  # the tool moves along it
+            return
+        self._tube = path
+        self._path_line = self._scene.add_line_segments("/path", ends, colours, thickness=4.0, thickness_units="screen")
+        vertices, faces = _ball()
+        self._scene.add_batched_meshes_simple(
+            "/tube", path.tube_radius_m * vertices, faces, np.tile((1.0, 0.0, 0.0, 0.0), (BALLS, 1)),
+            resample(points, BALLS), batched_colors=TUBE, opacity=TUBE_OPACITY, lod="off",
+            cast_shadow=False, receive_shadow=False,
+        )  # fmt: skip
 
     def _boxes(self, boxes: Boxes) -> None:
         self._scene.remove_by_name("/boxes")

@@ -436,6 +436,21 @@ class Session:
 
         return self._do(number, "replay", name, work)
 
+    def end_replay(self, number: int, end: Callable[[], bool]) -> Answer:
+        """End the replay that is under way, whoever began it.
+
+        Args:
+            number: Of the client.
+            end: Ends it; False if there is none.
+        """
+
+        def work(_: Client) -> str:
+            if not end():
+                raise _RefusedError(Code.BUSY, "No replay is under way.")
+            return "The replay was ended."
+
+        return self._do(number, "end_replay", "", work)
+
     def stop(self, number: int) -> Answer:
         """Stop the arm: anybody with a role, at any rate, whoever operates. First the stop, then the record."""
         client = self._clients.get(number)

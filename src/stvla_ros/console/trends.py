@@ -26,8 +26,8 @@ class Trends:
     def __init__(self, views: Views, clock: Callable[[], float] = time.monotonic) -> None:
         self._views, self._clock = views, clock
         self._rows: deque[tuple[float, dict[str, float]]] = deque(maxlen=int(SPAN_S / EVERY_S) + 1)
-        self.number = 0
-        """Counts the samples."""
+        self.number, self.html = 0, ""
+        """Counts the samples; the table of them (:func:`drawn`)."""
 
     def sample(self) -> None:
         """Take a sample if the last one is :data:`EVERY_S` old."""
@@ -37,7 +37,7 @@ class Trends:
         latencies: Mapping[str, float] = self._views.get(LATENCIES)[1] or {}
         ages = {name: self._views.age_s(view) for view, name in AGES.items()}
         self._rows.append((now, {**latencies, **ages}))
-        self.number += 1
+        self.number, self.html = self.number + 1, drawn(self.series())
 
     def series(self) -> dict[str, tuple[F64, F64]]:
         """By name: seconds before now, from old to new, and the values [s]. What has no value yet is left out."""

@@ -112,4 +112,4 @@ def caption(what: str, age_s: float) -> str:
     """The line above a picture: a warning where it is old."""
     if age_s == float("inf"):
         return f"{what}: nothing has come yet"
-    return f"{what}: OLD, {age_s:.1f} s" if age_s > OLD_S else what
+    return f"{what}: OLD, {age_s:.0f} s" if age_s > OLD_S else what

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from roboplan import core, rrt
+from roboplan import core
 
 from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAND_LINK, LINKS, TCP_LINK
@@ -17,6 +19,24 @@ from stvla_ros.geometry.se3 import inverse
 from stvla_ros.motion.ik import LIMIT_MARGIN_RAD
 from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F32, F64, CollisionWorld, JointPath, MotionRequest
+
+
+def _import_rrt() -> Any:
+    """``roboplan.rrt`` without the 3D viewer that it imports for a function which draws trees: together with what the
+    viewer imports (pinocchio, trimesh, viser), that takes longer than all else that an executor needs."""
+    viewer, there = "pinocchio.visualize", sys.modules.get("pinocchio.visualize")
+    placeholder = ModuleType(viewer)
+    placeholder.ViserVisualizer = object  # type: ignore[attr-defined]  # an annotation of that function
+    sys.modules[viewer] = there or placeholder
+    try:
+        from roboplan import rrt
+    finally:
+        if there is None:
+            del sys.modules[viewer]
+    return rrt
+
+
+rrt = _import_rrt()
 
 _GROUP = "panda_arm"
 _COLOUR = np.ones(4)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.components import member_pixels
@@ -149,6 +148,8 @@ def _named(found: list[Item]) -> dict[str, Item]:
     """Names of objects, so that the sum of their misfits is the smallest."""
     if not found:
         return {}
+    from scipy.optimize import linear_sum_assignment  # half a second of every planner's start, for this task only
+
     names = list(ITEMS)
     costs = np.array([[min(item.costs[name], MAX_COST) for name in names] for item in found])
     pairs = zip(*linear_sum_assignment(costs), strict=True)

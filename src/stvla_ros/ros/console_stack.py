@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -86,9 +85,6 @@ LATENCY_OF = {
 TICK_S, LISTEN_S = 0.05, 0.5
 PICTURE_S = 0.2
 """Pictures and clouds are decoded at most this often."""
-
-NICENESS = 10
-"""Of the thread that decodes pictures (Linux): the stop, and the stack's nodes, come first."""
 
 
 class StopButton:
@@ -306,9 +302,11 @@ class ConsoleFeed:
             self._obstacles = None
 
     def _look(self) -> None:
-        """Decode the newest pictures, and no others, at low priority."""
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        """Decode the newest pictures, and no others.
+
+        At normal priority: on a busy computer a thread of lower priority shows what is old, and as it holds Python's lock
+        while it waits for a core, a stop would wait with it.
+        """
         due, seen_ns, overlay = 0.0, 0, None
         while not self._ending:
             time.sleep(TICK_S)

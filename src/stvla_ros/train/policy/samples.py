@@ -164,7 +164,7 @@ def load_samples(
 def fill_cache(
     fill: Callable[..., None], work: Mapping[Path, tuple[Any, ...]], jobs: int, on_progress: Callable[[int], None]
 ) -> None:
-    """Write the files that are missing, in several processes.
+    """Write the files that are missing, in several processes; a single job is done in this one.
 
     Args:
         fill: Called with a file and what stands beside it; a function of a module, for other processes to import.
@@ -177,6 +177,11 @@ def fill_cache(
     """
     missing = {file: arguments for file, arguments in work.items() if not file.exists()}
     on_progress(len(work) - len(missing))
+    if jobs == 1 or len(missing) < 2:  # another process would begin with seconds of imports
+        for file, arguments in missing.items():
+            fill(file, *arguments)
+            on_progress(1)
+        return
     with ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts) as pool:
         futures = [pool.submit(fill, file, *arguments) for file, arguments in missing.items()]
         try:
