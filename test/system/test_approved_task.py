@@ -1,15 +1,16 @@
 """A whole task under a person's eyes."""
 
-from system.robot_harness import StackHarness
+from system.robot_harness import MORE_SLACK, StackHarness
 
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Approval, Status
 from stvla_ros.ros.approval_client import proposals
+from stvla_ros.ros.graph import GraphOptions
 
 
 def test_a_task_keypose_by_keypose_with_one_refusal():
     """The stack looks again after the refusal, and the block ends where it should."""
-    with StackHarness() as stack:
+    with StackHarness(GraphOptions(overrides=MORE_SLACK)) as stack:
         instruction = stack.reset("pick_place", 1).instruction
         asked = []
 

@@ -94,14 +94,19 @@ def test_a_step_back_in_time_may_be_small(ros: Any, start: Callable[..., Any], b
         publisher.publish(plan)
         return bool(harness.trace(plan.plan_id).outcome.code == Outcome.OK)
 
+    def lifts_one_of_the_first_image(plan: TracePlan) -> bool:
+        """The image comes again with each jump: one that overtakes the clock is forgotten when the clock steps back."""
+        player.jump_back()
+        time.sleep(0.3)
+        return lifts_another(plan)
+
     try:
         wait(lambda: time_to_ns(harness.lifted().header.stamp) > player.first_ns)
         plan = harness.lifted()
         assert time_to_ns(plan.header.stamp) - player.first_ns <= MAX_AHEAD_S * 1e9
         assert not lifts_another(plan)
         player.rate = 0.0
-        player.jump_back()
-        wait(lambda: lifts_another(plan), 10.0)
+        wait(lambda: lifts_one_of_the_first_image(plan), 10.0)
     finally:
         player.close()
 
