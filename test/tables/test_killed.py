@@ -40,7 +40,7 @@ def test_a_table_that_is_killed_loses_nothing_and_counts_nothing_twice(tmp_path:
     folder = tmp_path / "out"
     records = folder / "rows/scripted-reference-colour/episodes"
     with subprocess.Popen(
-        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
     ) as first:
         while first.poll() is None and len(list(records.glob("*.json"))) < 2:
             time.sleep(0.05)
