@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -227,3 +228,9 @@ def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str
         except rcl_yaml.RclYamlError as error:
             raise ConfigError(f"{dotted}: {error}.") from error
     return changed
+
+
+def cache_root() -> Path:
+    """Folder of what can be made or fetched again: ``$STVLA_CACHE``, or else ``~/.cache/stvla``."""
+    root = os.environ.get("STVLA_CACHE")
+    return Path(root) if root else Path.home() / ".cache" / "stvla"

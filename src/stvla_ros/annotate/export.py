@@ -19,7 +19,7 @@ from stvla_ros.annotate.store import Store
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human.info import INFO, Review, VideoInfo
 from stvla_ros.data.st_human.info_json import plain_info, write_info
-from stvla_ros.files import written
+from stvla_ros.files import digest, written
 
 MANIFEST = "manifest.json"
 _TIER = {State.ACCEPTED: "10", State.AUDITED: "01", State.IN_BATCH: "01"}
@@ -91,7 +91,7 @@ def write(store: Store, output: Path, everything: bool = False) -> int:
         path = output / _safe(info.video.id) / INFO
         path.parent.mkdir(parents=True)
         write_info(path, info)
-        hashes[str(path.relative_to(output))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        hashes[str(path.relative_to(output))] = digest(path)
     from stvla_ros.data.st_human.tables import write_tables
 
     write_tables(output / "tables", [info for info, _ in made])

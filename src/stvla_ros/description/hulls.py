@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.config import ConfigError
+from stvla_ros.config import ConfigError, cache_root
 from stvla_ros.description.panda import FINGER_LINKS, HAND_LINK, LINKS
 from stvla_ros.types import F64, I32
 
@@ -48,9 +48,7 @@ class VisualMesh:
 
 def cache_dir() -> Path:
     """Folder of the cached meshes: ``$STVLA_CACHE``, or else ``~/.cache/stvla``."""
-    root = os.environ.get("STVLA_CACHE")
-    base = Path(root) if root else Path.home() / ".cache" / "stvla"
-    return base / f"panda-v{_VERSION}"
+    return cache_root() / f"panda-v{_VERSION}"
 
 
 @cache

@@ -169,7 +169,7 @@ def fingers_at(track: Track, contact: int, release: int, box: OrientedBox) -> F6
     outside, inside = AROUND
     near = np.r_[contact - outside : contact + inside, release - inside : release + outside]
     near = near[(near >= 0) & (near < len(track.T_ref))]
-    T = track.T_ref[contact] @ _inverses(track.T_ref[near])
+    T = track.T_ref[contact] @ inverse(track.T_ref[near])
     there = np.einsum("nij,nkj->nki", T[:, :3, :3], track.fingers_m[near]) + T[:, None, :3, 3]
     out = np.full((2, 3), np.nan)
     for k in range(2):
@@ -217,14 +217,6 @@ def _kept_at_fingers(path: F64, track: Track, contact: int, index_m: F64) -> F64
     out[lost] += off[lost]
     unknown = np.isnan(path[:, 0]) & np.isfinite(track.fingers_m[:, 1, 0])
     out[unknown] = track.fingers_m[unknown, 1] + path[contact] - index_m
-    return out
-
-
-def _inverses(T: F64) -> F64:
-    """(N, 4, 4) of poses, NaN where they are."""
-    R = np.swapaxes(T[:, :3, :3], 1, 2)
-    out = np.zeros_like(T)
-    out[:, :3, :3], out[:, :3, 3], out[:, 3, 3] = R, -np.einsum("nij,nj->ni", R, T[:, :3, 3]), 1.0
     return out
 
 

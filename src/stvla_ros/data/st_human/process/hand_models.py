@@ -6,15 +6,15 @@ The wheel is not installed, as it needs an older NumPy, only unpacked. Its files
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from stvla_ros.config import cache_root
 from stvla_ros.data.st_human.process.folder import VideoError
-from stvla_ros.files import said, written
+from stvla_ros.files import digest, said, written
 
 WHEEL = "mediapipe==0.10.21"
 TAGS = {"python-version": "311", "implementation": "cp", "abi": "cp311", "platform": "manylinux_2_28_x86_64"}
@@ -38,8 +38,7 @@ ADVICE = "run `stvla human fetch-hands`, or find hands without weights by `--han
 
 def models_folder() -> Path:
     """Where the files are kept: ``hands`` in ``$STVLA_CACHE``, or else in ``~/.cache/stvla``."""
-    root = os.environ.get("STVLA_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "stvla") / "hands"
+    return cache_root() / "hands"
 
 
 def check_models(folder: Path) -> None:
@@ -48,7 +47,7 @@ def check_models(folder: Path) -> None:
         path = folder / name
         if not path.is_file():
             raise VideoError(f"{path}: wanted a network that finds hands, found nothing: {ADVICE}.")
-        if (found := _sha256(path)) != FILES[name][1]:
+        if (found := digest(path)) != FILES[name][1]:
             raise VideoError(
                 f"{path}: wanted the file of {WHEEL} (SHA-256 {FILES[name][1][:12]}...), found another one ({found[:12]}...): "
                 f"delete it, then {ADVICE}."
@@ -66,11 +65,11 @@ def fetch_models(folder: Path) -> bool:
     Raises:
         VideoError: They cannot be fetched, or what came is not what was wanted.
     """
-    if all((folder / name).is_file() and _sha256(folder / name) == wanted for name, (_, wanted) in FILES.items()):
+    if all((folder / name).is_file() and digest(folder / name) == wanted for name, (_, wanted) in FILES.items()):
         return False
     with TemporaryDirectory() as place:
         wheel = _download(Path(place))
-        if (found := _sha256(wheel)) != WHEEL_SHA256:
+        if (found := digest(wheel)) != WHEEL_SHA256:
             raise VideoError(f"{wheel.name}: wanted SHA-256 {WHEEL_SHA256}, found {found}: nothing was unpacked.")
         unpack(wheel, folder)
     return True
@@ -115,7 +114,3 @@ def _download(folder: Path) -> Path:
             "a machine that has one, run `stvla human fetch-hands --to DIR`, copy DIR, and give it as `--hand-models DIR`."
         )
     return wheels[0]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
