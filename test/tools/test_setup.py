@@ -52,6 +52,41 @@ def test_the_shell_file_does_the_same_as_python(tmp_path: Path, shell: str) -> N
     assert wanted["AMENT_PREFIX_PATH"].startswith("/genuine:")
 
 
+def _small_environment(folder: Path) -> Path:
+    """The Python of an environment without packages."""
+    venv = folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", venv], check=True)
+    (venv / "stamps").mkdir()
+    Environment(ROOT, venv).write()
+    return venv / "bin" / "python"
+
+
+def _its_environment(python: Path) -> subprocess.CompletedProcess[str]:
+    others = {name: value for name, value in os.environ.items() if name != "STVLA_ENVIRONMENT"}
+    command = [python, "-c", "import os; print(os.environ['STVLA_ENVIRONMENT'])"]
+    return subprocess.run(command, env=others, capture_output=True, text=True, timeout=30)
+
+
+def test_a_checkout_behind_a_symbolic_link_starts(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    _small_environment(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    done = _its_environment(tmp_path / "link" / ".venv" / "bin" / "python")
+    assert done.stdout.strip() == str(tmp_path.resolve() / "real" / ".venv")
+
+
+def test_a_checkout_that_was_moved_says_so(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    _small_environment(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    done = _its_environment(tmp_path / "new" / ".venv" / "bin" / "python")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"This environment was made at {tmp_path.resolve()}/old/.venv and is now at {tmp_path.resolve()}/new/.venv. "
+        "Run `make setup` there: it makes a new one."
+    )
+
+
 def test_genuine_packages_are_not_shadowed(tmp_path: Path) -> None:
     ours, other = tmp_path / "overlay", tmp_path / "other"
     for prefix, name in ((ours, "control_msgs"), (ours, "tf2_msgs"), (other, "tf2_msgs")):

@@ -38,8 +38,19 @@ def _paths(variables: Mapping[str, str], name: str) -> list[str]:
 
 
 def activate() -> None:
-    """Start this Python once more with the right variables, unless it has them."""
-    if os.environ.get("STVLA_ENVIRONMENT") == sys.prefix:
+    """Start this Python once more with the right variables, unless it has them.
+
+    The environment may be reached through symbolic links. One that was moved ends here: it would start itself for ever.
+    """
+    here = os.path.realpath(sys.prefix)
+    if os.environ.get("STVLA_ENVIRONMENT") == here:
         return
-    plan = json.loads(Path(__file__).with_suffix(".json").read_text())
+    plan: Plan = json.loads(Path(__file__).with_suffix(".json").read_text())
+    made_at = plan["set"]["STVLA_ENVIRONMENT"]
+    if made_at != here:
+        message = (
+            f"This environment was made at {made_at} and is now at {here}. Run `make setup` there: it makes a new one."
+        )
+        print(message, file=sys.stderr, flush=True)
+        os._exit(1)  # an exception would only be reported by site, and Python would go on without ROS
     os.execve(sys.executable, sys.orig_argv, applied(plan, os.environ))
