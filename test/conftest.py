@@ -44,6 +44,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_teardown() -> None:
+    """A command under test may choose threads for PyTorch. Kept, they would spin for each other in every later test: ten
+    times its processor time beside other work was seen."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A pure test leaves the processors to those of the running stack beside it."""
     from phases import may_wait, step_back

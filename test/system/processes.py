@@ -79,6 +79,7 @@ class Process:
     def wait(self, timeout_s: float = 30.0) -> int:
         code = self.popen.wait(timeout_s)
         self._reader.join(5.0)
+        self.logs.close()
         return code
 
     def said(self) -> list[str]:
@@ -94,8 +95,7 @@ class Process:
         """At the end of its test."""
         if self.popen.poll() is None:
             self.popen.kill()
-        self.popen.wait(10.0)
-        self.logs.close()
+        self.wait(10.0)
 
 
 class Logs:

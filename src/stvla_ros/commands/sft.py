@@ -74,7 +74,7 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
     import torch
 
     from stvla_ros.train.sft.lora import parameter_counts
-    from stvla_ros.train.sft.start import SftFiles, accelerator
+    from stvla_ros.train.sft.start import SftFiles, accelerator, end
 
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
     processes = accelerator(chosen)
@@ -91,7 +91,8 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
         return f"step {progress.done}: validation {figures_text(progress)}"
 
     follow(ready, ready.steps, "{:.0f} tokens/s", sentence, console)
-    processes.end_training()
+    del ready
+    end(processes)
     return bool(processes.is_main_process)
 
 

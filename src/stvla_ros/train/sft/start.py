@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,17 @@ def accelerator(experiment: SftExperiment) -> Accelerator:
         sizes["train_batch_size"] = experiment.batch * experiment.accumulate * made.num_processes
         made.state.deepspeed_plugin.deepspeed_config |= sizes | {"gradient_clipping": experiment.clip_norm}
     return made
+
+
+def end(accelerator: Accelerator) -> None:
+    """End the processes' group. The caller has let go of its run.
+
+    The distributed model must go first. If it is the last to hold the group, it ends the group's threads while it keeps
+    Python's lock, and now and then one of them waits for that lock: the process would hang for ever.
+    """
+    accelerator.free_memory()
+    gc.collect()
+    accelerator.end_training()
 
 
 def prepare(
