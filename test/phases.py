@@ -4,7 +4,8 @@ Processes of ROS keep promises in time (heartbeats, ages of images, the moment o
 break for them. So pure tests run in the scheduler's idle class: they get the time that nobody else wants; in a session of
 their own, the last of all sessions, because among sessions that class counts nothing (``stvla_ros.priority``). Those with
 genuine libfranka cannot: it gives up a robot that it has not heard for a second. They come first, while their worker is
-still in the normal class.
+still in the normal class. So do the light ones of the running stack, whose nodes are in the test's own process and mostly
+wait: they take no processor from the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from xdist.workermanage import WorkerController
 from stvla_ros.priority import run_when_idle
 
 SYSTEM = "test/system/"
+LIGHT = "test/system/light/"
 PROMPT = ("test/sim/fci/", "test/robot/franka/")
 
 
@@ -33,8 +35,8 @@ def step_back() -> None:
 
 
 class SystemBesidePure(LoadScopeScheduling):
-    """Gives all of ``test/system`` to the first worker, and whole files to the others, so that a file's fixtures are made
-    once."""
+    """Gives ``test/system`` without the light ones to the first worker, and whole files to the others, so that a file's
+    fixtures are made once."""
 
     def schedule(self) -> None:
         """Sort the tests once all workers have found the same ones; give work to whoever has none."""
@@ -51,7 +53,8 @@ class SystemBesidePure(LoadScopeScheduling):
             self._reschedule(node)
 
     def _split_scope(self, nodeid: str) -> str:
-        return SYSTEM if nodeid.startswith(SYSTEM) else nodeid.partition("::")[0]
+        heavy = nodeid.startswith(SYSTEM) and not nodeid.startswith(LIGHT)
+        return SYSTEM if heavy else nodeid.partition("::")[0]
 
     def _reschedule(self, node: WorkerController) -> None:
         """A worker begins a test only when it knows the one after it, or that none comes. One that replaces a dead worker is

@@ -37,9 +37,9 @@ FILE = "import time\nimport pytest\n@pytest.mark.parametrize('i', range({0}))\nd
 
 
 def suite(folder: Path, **files: int) -> Path:
-    """Test files with so many tests each; ``system_x`` is in the folder of tests of the running stack, ``prompt_x`` in one
-    of those that may not be held up."""
-    places = {"system": "system", "prompt": "sim/fci"}
+    """Test files with so many tests each; ``system_x`` is in the folder of tests of the running stack, ``light_x`` in that
+    of its light ones, ``prompt_x`` in one of those that may not be held up."""
+    places = {"system": "system", "light": "system/light", "prompt": "sim/fci"}
     for place in places.values():
         (folder / "test" / place).mkdir(parents=True)
     (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n")
@@ -75,6 +75,7 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
         {"a": 4, "b": 3},
         {"a": 4, "b": 3, "prompt_one": 3, "prompt_two": 2, "system_one": 9},
         {"a": 4, "prompt_one": 1},
+        {"a": 4, "light_one": 3, "light_two": 2, "system_one": 9},
     ],
     ids=lambda files: "-".join(files),
 )
@@ -83,8 +84,8 @@ def test_everything_runs_once_and_the_system_in_one_worker(tmp_path: Path, files
     assert done.returncode == 0, done.stdout
     assert f"{sum(files.values())} passed" in done.stdout.splitlines()[-1]
     assert len({name for name, *_ in tests}) == len(tests) == sum(files.values())
-    system = [test for test in tests if test[0].startswith("test/system/")]
-    prompt = [test for test in tests if test[0].startswith("test/sim/fci/")]
+    prompt = [test for test in tests if test[0].startswith(("test/sim/fci/", "test/system/light/"))]
+    system = [test for test in tests if test[0].startswith("test/system/") and test not in prompt]
     pure = [test for test in tests if test not in system and test not in prompt]
     assert len({process for _, process, *_ in system}) <= 1
     assert [name for name, *_ in system] == sorted(name for name, *_ in system)

@@ -143,7 +143,7 @@ def test_franka_ros2_is_recovered_and_the_next_motion_works():
     """With the genuine definitions of its services; skipped where they are not installed."""
     pytest.importorskip("controller_manager_msgs.srv")
     pytest.importorskip("franka_msgs.action")
-    from system.test_controller_faults import path_from, reflex
+    from system.light.test_controller_faults import path_from, reflex
 
     with FaultyRobot() as robot:
         driver = FrankaRos2(robot)
