@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 NICER = 10
-"""Subtracted from the process's niceness if that is permitted (root, or a limit in limits.conf)."""
+"""Added to the niceness of what gives way; subtracted from that of robots if it is permitted (root, or limits.conf)."""
 
 LAST = 19
 """The niceness of what gets only what is left."""
@@ -35,7 +35,7 @@ def raise_priority() -> int:
     return NICER
 
 
-def lower_priority(by: int) -> None:
+def lower_priority(by: int = NICER) -> None:
     """Let this process give way to others: the threads and processes too that it starts from now on."""
     _renice_session(os.getpid(), os.nice(by))
 

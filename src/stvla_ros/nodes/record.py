@@ -27,7 +27,6 @@ from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.task_recorder import RecordSettings, TaskRecorder
 from stvla_ros.versions import git_commit, versions
 
-NICENESS = 10
 LOOK_S = 0.2
 SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
 """Some topics have two readers, because no single one fits all publishers; that the other does not fit is no news."""
@@ -100,7 +99,7 @@ class RecordNode(StageNode[RecordConfig]):
 
 def main() -> int:
     """Entry point."""
-    lower_priority(NICENESS)
+    lower_priority()
     return run(RecordNode)
 
 

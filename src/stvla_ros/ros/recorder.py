@@ -28,7 +28,6 @@ TOPICS = {
     "third view": "/sim/third_view/image_raw",
 }
 PERIOD_S = 0.125
-NICENESS = 10
 FINISH_S = 60.0
 """Time limit for the last frames, at low priority on a busy machine."""
 
@@ -100,7 +99,7 @@ class _Views:
 def _record(folder: Path, title: str, pipe: Connection) -> None:
     """The recorder's process."""
     os.setsid()  # Ctrl-C is for the operator's process, which ends this one
-    lower_priority(NICENESS)
+    lower_priority()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", namespace="stvla")
     executor = SingleThreadedExecutor()
