@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
     "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry",
-    "files", "weights", "devices", "pickled_arrays", "versions", "priority",
+    "files", "weights", "devices", "pickled_arrays", "versions", "priority", "tokens",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "camera", "sim")
 APPLICATIONS: dict[str, tuple[str, ...]] = {
@@ -54,6 +54,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "pickled_arrays": (),
     "versions": (),
     "priority": (),
+    "tokens": ("config",),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

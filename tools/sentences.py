@@ -58,7 +58,7 @@ ROOMS = {
     "The console": "console ros/console_stack.py nodes/console.py",
     "The annotation tool": "annotate",
     "Doctor": "doctor ros/stack_checks.py ros/stack_view.py ros/bag_view.py",
-    "Any file": "files.py weights.py pickled_arrays.py",
+    "Any file, tokens": "files.py weights.py pickled_arrays.py tokens.py",
     "Training and evaluation": "train evaluate tables",
     "The simulator": "sim nodes/sim.py",
 }

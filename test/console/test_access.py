@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stvla_ros.config import ConfigError
-from stvla_ros.console.access import Access, Role, TokenConfig, is_loopback
+from stvla_ros.console.access import Access, Role, TokenConfig
+from stvla_ros.tokens import is_loopback
 
 OPERATE, VIEW = "0123456789abcdef-operate", "0123456789abcdef-view"
 

@@ -37,9 +37,10 @@ from stvla_ros.annotate.review import Person, RefusedError, Role, State
 from stvla_ros.annotate.store import FullError, StaleError, Store, UnknownError
 from stvla_ros.annotate.videos import ImageError
 from stvla_ros.config import ConfigError
-from stvla_ros.console.access import is_loopback, origin_refusal
+from stvla_ros.console.access import origin_refusal
 from stvla_ros.data.st_human.plain import FormatError
 from stvla_ros.files import said
+from stvla_ros.tokens import is_loopback
 
 try:
     import uvicorn

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from stvla_ros.config import ConfigError, param
-
-MIN_TOKEN_CHARS, MAX_TOKEN_CHARS = 16, 200
+from stvla_ros.tokens import MAX_TOKEN_CHARS, is_loopback, read_token
 
 
 class Role(StrEnum):
@@ -104,42 +100,6 @@ def origin_refusal(origin: str | None, host: str | None, loopback: bool) -> str 
     return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def _token(role: str, file: str, variable: str, environment: Mapping[str, str]) -> bytes:
-    """The token of a role; empty: none is configured. Raises ConfigError."""
-    if file and variable:
-        raise ConfigError(f"console.tokens: {role}_file and {role}_variable are both set: which of the two?")
-    if file:
-        where, text = f"console.tokens.{role}_file: {file}", _read(Path(file).expanduser(), role)
-    elif variable:
-        where, text = f"console.tokens.{role}_variable: {variable}", environment.get(variable, "")
-    else:
-        return b""
-    token = text.strip()
-    if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS or not token.isprintable():
-        raise ConfigError(
-            f"{where}: wanted a token of {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} printable characters, found {len(token)}: "
-            "`openssl rand -hex 16` makes one."
-        )
-    return token.encode()
-
-
-def _read(path: Path, role: str) -> str:
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(4 * MAX_TOKEN_CHARS + 16)
-    except OSError as error:
-        raise ConfigError(f"console.tokens.{role}_file: {path}: cannot be read ({error.strerror}).") from error
-    if mode & 0o077:
-        raise ConfigError(
-            f"console.tokens.{role}_file: {path}: others may read it (mode {mode:o}): chmod 600 {path}, and make a new token."
-        )
-    return text.decode(errors="replace")
+    where = f"console.tokens.{role}"
+    return read_token((f"{where}_file", file), (f"{where}_variable", variable), environment)

@@ -18,12 +18,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.console.access import MAX_TOKEN_CHARS, Access, Role
+from stvla_ros.console.access import Access, Role
 from stvla_ros.console.audit import AuditLog
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.approval import Approval, Proposal, Status
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.pipeline.values import check_instruction
+from stvla_ros.tokens import MAX_TOKEN_CHARS
 from stvla_ros.types import F64, WAYPOINTS, Outcome
 
 NAME_CHARS, REASON_CHARS, DETAIL_CHARS = 60, 500, 600
