@@ -19,6 +19,7 @@ from stvla_ros.registry import names
 
 ARGUMENTS: dict[str, list[str]] = {
     "up": [],
+    "serve": [],
     "record": ["--output", "OUT"],
     "console": [],
     "demo": ["--runs", "OUT"],

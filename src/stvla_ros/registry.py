@@ -36,6 +36,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "3dda": "stvla_ros.policy.learned:DiffuserActorPolicy",
         "3dfa": "stvla_ros.policy.learned:FlowmatchActorPolicy",
         "st4vla": "stvla_ros.policy.st4vla.policy:St4VlaPolicy",
+        "remote": "stvla_ros.policy.remote.client:RemotePolicy",
     },
     "motion": {
         "roboplan": "stvla_ros.motion.roboplan:RoboplanPlanner",

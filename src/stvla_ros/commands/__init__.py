@@ -47,6 +47,14 @@ COMMANDS = {
         "give the running stack an instruction and follow it to its end",
         ('stvla run "Stack the purple block on the violet block."',),
     ),
+    "serve": Entry(
+        OPERATE,
+        "serve a policy to a robot over the network, from a computer with a GPU",
+        (
+            "stvla serve --policy 3dfa",
+            "stvla serve --policy 3dda --set policy.3dda.checkpoint=best.safetensors --host 0.0.0.0 --token-file token",
+        ),
+    ),
     "record": Entry(
         OPERATE,
         "record what a running stack sees and decides, as a rosbag2 (`stvla up --record` starts both)",
