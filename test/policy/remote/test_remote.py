@@ -53,8 +53,10 @@ class Told:
 
 
 @contextmanager
-def served(policy: Any, port: int = 0, token: bytes = b"") -> Iterator[PolicyServer]:
-    server = PolicyServer(policy, "told", "127.0.0.1", port, token, lambda _: None)
+def served(
+    policy: Any, port: int = 0, token: bytes = b"", tell: Callable[[str], Any] = lambda _: None
+) -> Iterator[PolicyServer]:
+    server = PolicyServer(policy, "told", "127.0.0.1", port, token, tell)
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server
@@ -178,6 +180,16 @@ def test_one_robot_at_a_time(seen: Observation) -> None:
         else:
             pytest.fail("the place of the first robot was not given to the second")
         second.close()
+
+
+def test_a_policy_that_nobody_uses_any_more_makes_room(seen: Observation) -> None:
+    """As in evaluation, which makes new stages for each episode."""
+    left = threading.Event()
+    with served(Told(lambda _: None), tell=lambda said: said.endswith("gone.") and left.set()) as server:
+        policy = remote(server.port)
+        assert policy.predict(seen) is None
+        del policy
+        assert left.wait(5.0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -59,6 +60,7 @@ class RemotePolicy:
         self._url, self._deadline_s = config.url, config.deadline_s
         self._headers = {"Authorization": f"Api-Key {token.decode()}"} if token else {}
         self._open, self._connection = ExitStack(), cast(ClientConnection | None, None)
+        weakref.finalize(self, self._open.close)  # stages have no end of their own, and the server serves one at a time
 
     def predict(self, observation: Observation) -> Keypose | None:
         """See :class:`stvla_ros.interfaces.Policy`.
