@@ -38,6 +38,7 @@ from stvla_ros.data.st_human.process.grasp import (
     arriving,
     distance_to_box,
     fallen,
+    knob,
     make_motion,
     moved_box,
     settled,
@@ -223,7 +224,8 @@ def _action(
         label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
     thing = world.things[label]
     side = _side(video.told.hand, found, segment)
-    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3], side)
+    knob_m = _knob(video, T, world, label, change)
+    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3], side, knob_m)
     if motion is not None and motion.by_keypoints:
         episode.grasp = "keypoints"
     if motion is None:
@@ -306,6 +308,13 @@ def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
         return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean()) if len(end) else np.inf
 
     return min(world.things, key=lambda label: away(world.things[label].box))
+
+
+def _knob(video: HumanVideo, T: F64, world: _World, label: int, change: Change) -> F64 | None:
+    """A thing's knob, see :func:`stvla_ros.data.st_human.process.grasp.knob`."""
+    points = to_workspace(T, backproject(video, change.before_m))
+    own = points[(world.labels.ravel() == label) & np.isfinite(points[:, 2])]
+    return knob(world.things[label].box, own) if len(own) >= CLOSE_POINTS else None
 
 
 def _settle(

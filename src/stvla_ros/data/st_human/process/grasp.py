@@ -48,6 +48,9 @@ TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
 """A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
 turn of the third on."""
 
+KNOB_GRIP_M, KNOB_WIDE = 0.01, 0.5
+"""A knob is taken so far below its top; it is narrower than such a share of the lid."""
+
 
 WRONG_M = 0.03
 """A hand was registered wrongly where its index finger is seen so far from where it should be."""
@@ -109,8 +112,9 @@ class Motion:
 
 
 def grasp_point(
-    box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None
-) -> F64:
+    box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None,
+    knob_m: F64 | None = None,
+) -> F64:  # fmt: skip
     """(3,) where a hand takes a thing: the middle between the fingers, or the end of the finger that points.
 
     In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide; in
@@ -122,6 +126,7 @@ def grasp_point(
         hand_m: (N, 3) what is seen of the hand; may be empty.
         template: If one of :data:`POINTED`, a finger touches or pushes the thing.
         eye_m: (3,) where the camera is.
+        knob_m: (3,) the top of its knob in the box's frame, if it has one.
     """
     to_box = inverse(box.T_workspace_box)
     away = distance_to_box(box, hand_m)
@@ -136,6 +141,8 @@ def grasp_point(
             point[2] = min(point[2], box.center_m[2])
             return point
         return _down_to(box, point, hand_m[away < NEAR_M])
+    if knob_m is not None and min(box.size_m[:2]) >= SPAN_M:
+        return np.asarray((box.T_workspace_box @ np.append(knob_m - [0.0, 0.0, KNOB_GRIP_M], 1.0))[:3])
     local = to_box @ np.append(tip_m, 1.0)
     narrow = int(np.argmin(box.size_m[:2]))
     point = np.clip(local[:3], -half, half)
@@ -159,6 +166,20 @@ def grasp_point(
         elif len(beside) >= CLOSE_POINTS and float(beside.mean()) < half[2] - BESIDE_M:
             point[2] = max(lowest, -half[2])
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
+
+
+def knob(box: OrientedBox, points: F64) -> F64 | None:
+    """(3,) the top of a knob in a box's frame, from the thing's visible points (N, 3) in the workspace; None: it has none.
+
+    A knob is what is much narrower than the rest and higher.
+    """
+    local = (points - box.center_m) @ box.T_workspace_box[:3, :3]
+    top = float(np.quantile(local[:, 2], 0.995))
+    upper = local[local[:, 2] > top - KNOB_M]
+    low, high = np.quantile(upper[:, :2], 0.02, axis=0), np.quantile(upper[:, :2], 0.98, axis=0)
+    if box.container or ((high - low) > KNOB_WIDE * box.size_m[:2]).any():
+        return None
+    return np.append((low + high) / 2, top)
 
 
 def _towards_index(arm: F64, side: Literal["left", "right"]) -> F64:
@@ -273,7 +294,7 @@ def carried(track: Track, at: int, point_m: F64) -> F64:
 def make_motion(
     track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool,
     hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None, eye_m: F64 | None = None,
-    side: Literal["left", "right"] = "right",
+    side: Literal["left", "right"] = "right", knob_m: F64 | None = None,
 ) -> Motion | None:  # fmt: skip
     """The motion of a gripper at a thing; None if the hand was lost where it matters.
 
@@ -287,6 +308,7 @@ def make_motion(
         template: Says whether a finger points or the hand turns, if it is known.
         eye_m: (3,) where the camera is.
         side: Which hand it is.
+        knob_m: (3,) the top of the thing's knob in the box's frame, if it has one.
     """
     known = np.isfinite(track.T_ref[:, 0, 0])
     if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
@@ -298,7 +320,7 @@ def make_motion(
         found = moments(track, end)
     else:
         at = segment.start + track.reference
-        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m)
+        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m, knob_m)
         end = carried(track, track.reference, point)
         found = _turning(track, box) if template == "turn" else None
         found = _touch(end, box) if found is None else found
@@ -308,13 +330,17 @@ def make_motion(
     if not known[contact] or not known[release]:
         return None
     tip = carried(track, track.reference, track.tip_m[track.reference])[contact]
-    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m)
+    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m, knob_m)
     if not pointed:
         point = point + _towards_index(track.axis[contact], side)
     fingers = fingers_at(track, contact, release, box)
     told = finger_point(box, point, fingers, pointed)
     point = point if told is None else told
     raw = _kept_at_fingers(carried(track, contact, point), track, contact, fingers[1])
+    if template == "turn":  # what is turned stays where it is: all else is the registration's drift
+        away = carried(track, contact, box.center_m) - box.center_m
+        away[:contact], away[release:] = 0.0, away[release]
+        raw = raw - away
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
     if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
         return None
@@ -421,14 +447,16 @@ def settled(points_m: F64, scene_m: F64, T_moved: F64) -> tuple[F64, float]:
         T_moved: (4, 4) its motion as the hand tells it.
 
     Returns:
-        (4, 4) its motion, and how far it is from the hand's [m].
+        (4, 4) its motion, and how far it is from the hand's [m], infinite if nothing has come near.
     """
     if len(points_m) < 60 or len(scene_m) < 60:
         return T_moved, np.inf
     found, rms = register(points_m[:: max(len(points_m) // 800, 1)], Surface.of(scene_m), T_moved)
     middle = points_m.mean(axis=0)
     off = float(np.linalg.norm((found - T_moved)[:3, :3] @ middle + (found - T_moved)[:3, 3]))
-    return (found, off) if np.isfinite(rms) and off < LOST_M else (T_moved, off)
+    if not np.isfinite(rms):  # nothing is near: registering has not begun
+        return T_moved, np.inf
+    return (found, off) if off < LOST_M else (T_moved, off)
 
 
 def arriving(motion: Motion, T_put: F64) -> Motion:
