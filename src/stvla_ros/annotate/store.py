@@ -256,7 +256,7 @@ class Store:
             UnknownError: There is no such video or version.
         """
         _needs(person, Role.AUDITOR)
-        row = self._row("SELECT info FROM videos WHERE id = ?", video, what=f"video {video}")
+        row = self._row("SELECT * FROM videos WHERE id = ?", video, what=f"video {video}")
         annotated = self.document(video, version)
         return audit.distances(parse_info(_unpacked(row["info"])), annotated, documents.check(own))
 
