@@ -246,8 +246,19 @@ def test_audit_reject_correct_accept_export(browser: Any, data: Path) -> None:
         ann.get_by_role("button", name="submit").click()
         ann.locator(".state.annotated").wait_for()
         cem.reload()
+        cem.locator(".cloud canvas").wait_for()
+        cem.get_by_text("It is within the tolerances.").wait_for()
+        cem.keyboard.press("Shift+ArrowRight")  # where the auditor sees the contact
+        cem.get_by_text("contact or release is 10.0 mm off, 5 mm are allowed").wait_for()
+        assert cem.get_by_role("button", name="pass").is_disabled()
+        cem.keyboard.press("Control+z")
+        cem.keyboard.press("ArrowRight")
+        cem.get_by_test_id("audit-a1").filter(has_text="1.0").wait_for()
         cem.get_by_role("button", name="pass").click()
         cem.locator(".state.audited").wait_for()
+        passed = store.revisions(1)[0]["distances"]["actions"][0]
+        assert (passed["contact_mm"], passed["path_max_mm"]) == ([1.0, 0.0], 1.0)
+        assert store.document(1, version(store)) == store.document(1, 5)  # the annotation is Ann's
         cem.goto(f"{server.address}/#/batches")
         cem.get_by_text("Look at 1 of 1 actions").wait_for()
         cem.get_by_role("button", name="Draw the sample").click()

@@ -242,6 +242,25 @@ def test_from_draft_to_export(people: dict[str, TestClient], store: Store, tmp_p
     assert tables[3] == info
 
 
+def test_an_auditor_is_shown_how_far_an_annotation_is_off(people: dict[str, TestClient]) -> None:
+    document = people["annotator"].get("/api/videos/1").json()["document"]
+    people["annotator"].post("/api/videos/1/move", json={"version": 1, "verb": "submit"})
+    own = changed(document, release_frame=document["actions"][0]["release_frame"] + 4)
+    asked = {"version": 2, "document": own}
+    assert people["annotator"].post("/api/videos/1/audit", json=asked).status_code == 403
+    shown = people["auditor"].post("/api/videos/1/audit", json=asked).json()
+    assert shown["actions"][0]["frames"] == [0, 0, 4, 0]
+    assert shown["tolerance"] == {"frames": 2, "contact_mm": 5.0, "path_mm": 10.0}
+    step = {"version": 2, "verb": "pass", "document": own}
+    refused = people["auditor"].post("/api/videos/1/move", json=step)
+    assert (refused.status_code, shown["fault"] in refused.json()["error"]) == (403, True)
+    for wrong in ({}, {"version": 2}, {"version": 2, "document": [1]}, {"version": "2", "document": own}):
+        assert people["auditor"].post("/api/videos/1/audit", json=wrong).status_code == 422
+    assert people["auditor"].post("/api/videos/1/audit", json={**asked, "version": 9}).status_code == 404
+    assert people["auditor"].post("/api/videos/1/move", json={"version": 2, "verb": "pass"}).status_code == 200
+    assert people["admin"].get("/api/videos/1/revisions").json()[0]["distances"]["fault"] is None
+
+
 def test_the_page_is_told_where_the_pipeline_saw_a_hand(tmp_path: Path) -> None:
     """Short gaps and glimpses are none; a video that no pipeline has looked at has no hands."""
     seen = np.zeros(70, bool)

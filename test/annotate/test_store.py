@@ -107,6 +107,63 @@ def test_the_way_of_a_video_with_a_rejection(store: Store) -> None:
     ]  # fmt: skip
 
 
+def moved(document: dict[str, Any], frame: int, mm: float) -> dict[str, Any]:
+    """An annotation whose first action has its pose in a frame so far to the right."""
+    path = [
+        {**point, "xyz_m": [point["xyz_m"][0] + mm / 1000, *point["xyz_m"][1:]]} if point["frame"] == frame else point
+        for point in document["actions"][0]["trajectory"]
+    ]
+    return changed(document, trajectory=path)
+
+
+def test_a_video_passes_within_the_tolerances_only(store: Store) -> None:
+    """2 frames, 5 mm at contact and release, 10 mm between; the distances are kept with the verdict."""
+    document = edited(store, 1)["document"]
+    store.move(ANN, 1, 2, "submit", None)
+    middle = next(p["frame"] for p in document["actions"][0]["trajectory"] if 10 < p["frame"] < 20)
+    for own, said in (
+        (moved(document, 10, 5.2), r"action 'a1': contact or release is 5.2 mm off, 5 mm are allowed"),
+        (moved(document, middle, 11.0), r"action 'a1': its path is up to 11.0 mm off, 10 mm are allowed"),
+        (changed(document, contact_frame=13), r"action 'a1': contact or release is 3 frames off, 2 are allowed"),
+        ({**document, "actions": document["actions"][1:]}, "one of the two has an action that the other one lacks"),
+    ):
+        with pytest.raises(RefusedError, match=f"'pass' needs an annotation within the tolerances: {said}"):
+            store.move(BO, 1, 3, "pass", None, own)
+        assert store.distances(BO, 1, 3, own)["fault"] is not None
+    with pytest.raises(RefusedError, match="needs the role auditor"):
+        store.distances(ANN, 1, 3, document)
+    with pytest.raises(FormatError, match=r"template: wanted one of the templates"):
+        store.move(BO, 1, 3, "pass", None, changed(document, template=""))
+    assert store.opened(1)["version"] == 3
+    store.move(BO, 1, 3, "return", "see the distances", moved(document, 10, 7.0))
+    store.move(ANN, 1, 4, "submit", None)
+    assert store.move(BO, 1, 5, "pass", None, moved(document, 10, 4.0))["state"] == "audited"
+    passed, _, returned, *others = store.revisions(1)
+    assert passed["distances"]["actions"][0]["contact_mm"] == [4.0, 0.0]
+    assert passed["distances"]["tolerance"] == {"frames": 2, "contact_mm": 5.0, "path_mm": 10.0}
+    assert (passed["distances"]["fault"], returned["distances"]["actions"][0]["contact_mm"]) == (None, [7.0, 0.0])
+    assert [one["distances"] for one in others] == [None] * len(others)
+    assert store.document(1, 6) == store.document(1, 5)  # an auditor changes nothing
+
+
+def test_a_database_of_version_1_gets_its_audits(tmp_path: Path) -> None:
+    store = Store(make_videos(tmp_path))
+    store.add_videos()
+    edited(store, 1)
+    store.move(ANN, 1, 2, "submit", None)
+    store.close()
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.executescript("DROP TABLE audits; PRAGMA user_version = 1;")
+    db.close()
+    store = Store(tmp_path)
+    store.move(BO, 1, 3, "pass", None)
+    found = store.revisions(1)[0]["distances"]
+    assert [row["contact_mm"] for row in found["actions"]] == [[0.0, 0.0]] * 2
+    store.close()
+    with sqlite3.connect(tmp_path / DATABASE) as db, pytest.raises(sqlite3.IntegrityError, match="never changed"):
+        db.execute("UPDATE audits SET distances = ''")
+
+
 def audited(store: Store, number: int) -> None:
     for video in range(1, number + 1):
         edited(store, video)
@@ -335,5 +392,5 @@ def test_another_programs_file_is_refused(tmp_path: Path) -> None:
     db.commit()
     db.close()
     (tmp_path / "other.sqlite").rename(tmp_path / DATABASE)
-    with pytest.raises(ConfigError, match="wanted a database of version 1 of this tool, found 7"):
+    with pytest.raises(ConfigError, match="wanted a database of version 2 of this tool, found 7"):
         Store(tmp_path)

@@ -7,7 +7,8 @@
 ``GET  /api/videos/ID``                     camera, annotation, state, version
 ``PUT  /api/videos/ID``                     ``version``, ``operation``, ``document`` -> the newest; 409 with it if stale
 ``POST /api/videos/ID/restore``             ``version``, ``old``: an older revision becomes the newest
-``POST /api/videos/ID/move``                ``version``, ``verb``, ``reason``
+``POST /api/videos/ID/move``                ``version``, ``verb``, ``reason``; an auditor's own ``document``
+``POST /api/videos/ID/audit``               ``version``, ``document``: how far the annotation is from the auditor's own
 ``GET  /api/videos/ID/revisions``           who did what
 ``GET  /api/videos/ID/frames/N.jpg``        colour; ``thumb`` small
 ``GET  /api/videos/ID/depth/N.png``         depth as PNG with 16 bits
@@ -145,6 +146,7 @@ def make_app(store: Store, host: str) -> Gate:
         Route("/api/videos/{video:int}", tool.save, methods=["PUT"]),
         Route("/api/videos/{video:int}/restore", tool.restore, methods=["POST"]),
         Route("/api/videos/{video:int}/move", tool.move, methods=["POST"]),
+        Route("/api/videos/{video:int}/audit", tool.audit, methods=["POST"]),
         Route("/api/videos/{video:int}/revisions", tool.revisions),
         Route("/api/videos/{video:int}/frames/{frame:int}.jpg", tool.frame),
         Route("/api/videos/{video:int}/depth/{frame:int}.png", tool.depth_png),
@@ -231,8 +233,17 @@ class _Tool:
             version, verb, reason = _whole(body, "version"), body.get("verb"), _reason(body)
             if not isinstance(verb, str):
                 raise FormatError("verb: wanted text.")
+            video, own = request.path_params["video"], body.get("document")
+            return JSONResponse(await run_in_threadpool(self._store.move, person, video, version, verb, reason, own))
+
+        return await self._answer(request, work)
+
+    async def audit(self, request: Request) -> Response:
+        async def work(person: Person) -> Response:
+            body = await _body(request)
+            video, version = request.path_params["video"], _whole(body, "version")
             return JSONResponse(
-                await run_in_threadpool(self._store.move, person, request.path_params["video"], version, verb, reason)
+                await run_in_threadpool(self._store.distances, person, video, version, body.get("document"))
             )
 
         return await self._answer(request, work)

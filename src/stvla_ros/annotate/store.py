@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stvla_ros.annotate import audit, review, videos
 from stvla_ros.annotate import document as documents
-from stvla_ros.annotate import review, videos
 from stvla_ros.annotate.review import Person, RefusedError, Role, State
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human.acceptance import Plan, draw, make_plan
@@ -30,7 +30,7 @@ from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import parse_info, plain_info
 
 DATABASE = "annotations.sqlite"
-VERSION = 1
+VERSION = 2
 PAGE = 100
 """Videos in one answer."""
 
@@ -55,6 +55,16 @@ CREATE TABLE samples (
     batch INTEGER NOT NULL REFERENCES batches, video INTEGER NOT NULL REFERENCES videos, action TEXT NOT NULL,
     drawn INTEGER NOT NULL, good INTEGER, reason TEXT, by TEXT, PRIMARY KEY (batch, video, action)) STRICT;
 """
+
+
+_AUDITS = """
+CREATE TABLE audits (
+    video INTEGER NOT NULL, version INTEGER NOT NULL, distances TEXT NOT NULL, PRIMARY KEY (video, version),
+    FOREIGN KEY (video, version) REFERENCES revisions) STRICT;
+CREATE TRIGGER no_audit_update BEFORE UPDATE ON audits BEGIN SELECT RAISE(ABORT, 'audits are never changed'); END;
+CREATE TRIGGER no_audit_delete BEFORE DELETE ON audits BEGIN SELECT RAISE(ABORT, 'audits are never removed'); END;
+"""
+"""New in version 2."""
 
 
 class StaleError(Exception):
@@ -108,7 +118,9 @@ class Store:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version == 0 and not tables:
-                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {_AUDITS} PRAGMA user_version = {VERSION}; COMMIT;")
+            elif version == 1:
+                self._db.executescript(f"BEGIN IMMEDIATE; {_AUDITS} PRAGMA user_version = {VERSION}; COMMIT;")
             elif version != VERSION:
                 raise ConfigError(f"{path}: wanted a database of version {VERSION} of this tool, found {version}.")
         except sqlite3.Error as error:
@@ -227,14 +239,26 @@ class Store:
             }  # fmt: skip
 
     def revisions(self, video: int) -> list[dict[str, Any]]:
-        """All revisions, newest first, without their annotations."""
-        return [
-            dict(row)
-            for row in self._rows(
-                "SELECT version, at, by, what, state, reason FROM revisions WHERE video = ? ORDER BY version DESC",
-                video,
-            )
-        ]
+        """All revisions, newest first, without their annotations; those of audits with their distances."""
+        rows = self._rows(
+            "SELECT version, at, by, what, state, reason, distances FROM revisions LEFT JOIN audits USING (video, version) "
+            "WHERE video = ? ORDER BY version DESC",
+            video,
+        )  # fmt: skip
+        return [dict(row) | {"distances": json.loads(row["distances"] or "null")} for row in rows]
+
+    def distances(self, person: Person, video: int, version: int, own: Any) -> dict[str, Any]:
+        """How far an annotation is from an auditor's copy of it, see :func:`stvla_ros.annotate.audit.distances`.
+
+        Raises:
+            RefusedError: The person does not audit.
+            FormatError: The copy is no finished annotation.
+            UnknownError: There is no such video or version.
+        """
+        _needs(person, Role.AUDITOR)
+        row = self._row("SELECT * FROM videos WHERE id = ?", video, what=f"video {video}")
+        annotated = self.document(video, version)
+        return audit.distances(parse_info(_unpacked(row["info"])), annotated, documents.check(own))
 
     def document(self, video: int, version: int) -> dict[str, Any]:
         """The annotation of a revision. Raises UnknownError."""
@@ -289,8 +313,21 @@ class Store:
         """Append the annotation of an older revision again: an undo that can be undone. Raises as :meth:`save`."""
         return self.save(person, video, version, None, self.document(video, old), f"restore {old}")
 
-    def move(self, person: Person, video: int, version: int, verb: str, reason: str | None) -> dict[str, Any]:
-        """Carry out a transition of :data:`stvla_ros.annotate.review.TRANSITIONS`. Returns and raises as :meth:`save`."""
+    def move(
+        self, person: Person, video: int, version: int, verb: str, reason: str | None, own: Any = None
+    ) -> dict[str, Any]:
+        """Carry out a transition of :data:`stvla_ros.annotate.review.TRANSITIONS`.
+
+        Args:
+            person: Who does.
+            video: Of which video.
+            version: The version that the person has seen.
+            verb: The transition.
+            reason: Why, where one is needed.
+            own: What an auditor finds instead; None: the same. A video passes only within the tolerances.
+
+        Returns and raises as :meth:`save`.
+        """
         with self._writing() as db:
             row = self._row("SELECT * FROM videos WHERE id = ?", video, what=f"video {video}")
             self._compare(row, version)
@@ -299,8 +336,15 @@ class Store:
                 wrong = documents.fault(parse_info(_unpacked(row["info"])), self.document(video, version))
                 if wrong is not None:
                     raise RefusedError(f"'{verb}' needs a finished annotation: {wrong}")
+            found = None
+            if verb == "pass" or (verb == "return" and own is not None):
+                found = self.distances(person, video, version, self.document(video, version) if own is None else own)
+                if verb == "pass" and found["fault"] is not None:
+                    raise RefusedError(f"'pass' needs an annotation within the tolerances: {found['fault']}.")
             author = person.name if verb == "submit" and row["annotator"] is None else row["annotator"]
             self._step(db, row, person.name, verb, state, reason, author)
+            if found is not None:
+                db.execute("INSERT INTO audits VALUES (?, ?, ?)", (video, version + 1, json.dumps(found)))
             return self._newest(self._row("SELECT * FROM videos WHERE id = ?", video, what=""))
 
     def _step(

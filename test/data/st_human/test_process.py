@@ -17,22 +17,45 @@ from scipy.spatial.transform import Rotation
 from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
-from stvla_ros.data.st_human.process.episode import _touched, _World
+from stvla_ros.data.st_human.process.episode import _acted, _touched, _World
 from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos, open_video
-from stvla_ros.data.st_human.process.grasp import fallen, grasp_point, make_motion
+from stvla_ros.data.st_human.process.grasp import (
+    INDEX_M,
+    Motion,
+    _towards_index,
+    arriving,
+    fallen,
+    grasp_point,
+    knob,
+    make_motion,
+    moved_box,
+    settled,
+)  # fmt: skip
 from stvla_ros.data.st_human.process.hands import DepthHands
 from stvla_ros.data.st_human.process.lift import FLESH_M
-from stvla_ros.data.st_human.process.scene import Thing, _named, _with_outline, _without_strays, box_of
+from stvla_ros.data.st_human.process.scene import (
+    Thing,
+    _colour_costs,
+    _hollow,
+    _joined,
+    _main_colours,
+    _named,
+    _Region,
+    _with_outline,
+    _without_strays,
+    box_of,
+)  # fmt: skip
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
 from stvla_ros.data.st_human.process.supervision import annotated_samples
-from stvla_ros.data.st_human.process.track import Surface, Track, _register_all, find_change, moments, register
+from stvla_ros.data.st_human.process.track import Change, Surface, Track, _register_all, find_change, moments, register
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.process.words import Seen, fill
 from stvla_ros.data.st_human.samples import by_task
 from stvla_ros.data.st_human.samples_json import read_samples, write_samples
 from stvla_ros.files import read_json, write_image
-from stvla_ros.geometry.se3 import pose
-from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation
+from stvla_ros.geometry.se3 import inverse, pose
+from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation, find_relations
+from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
 from stvla_ros.types import F64
 
 TOLD = {
@@ -363,12 +386,112 @@ def test_a_lid_is_taken_by_the_knob_above_it() -> None:
 def test_a_finger_points_with_its_lowest_end() -> None:
     """Its joint is behind the skin that is seen, and the thing hides the end of what pushes it from behind."""
     box, tip = box_at(0.0, 0.0, (0.06, 0.06, 0.04)), np.array([0.1, 0.0, 0.1])
-    finger = np.linspace([0.01, 0.02, 0.05], [0.06, 0.02, 0.12], 200)
+    finger = np.linspace([0.05, 0.02, 0.05], [0.1, 0.02, 0.12], 200)
     end = finger[:12].mean(axis=0)
     np.testing.assert_allclose(grasp_point(box, tip, finger, "press"), end, atol=1e-3)
     above = grasp_point(box, tip, finger, "touch", end + np.array([0.0, 0.0, 0.5]))
     np.testing.assert_allclose(above, end - [0.0, 0.0, FLESH_M], atol=1e-3)
     assert grasp_point(box, tip, finger, "slide")[2] == pytest.approx(0.02)
+
+
+def test_the_end_of_a_finger_that_touches_a_top_is_on_it() -> None:
+    """It is nearer to the top than noise, so that it is no part of the hand's mask: the finger leads there."""
+    box, tip = box_at(0.0, 0.0, (0.06, 0.06, 0.04)), np.array([0.1, 0.0, 0.1])
+    finger = np.linspace([0.01, 0.02, 0.055], [0.06, 0.02, 0.155], 200)
+    for template in ("press", "touch"):
+        x, y, z = grasp_point(box, tip, finger, template)
+        assert z == pytest.approx(0.04 + FLESH_M)
+        assert (x, y) == pytest.approx((0.01 + (z - 0.055) / 2, 0.02), abs=5e-4)
+    beside = finger + np.array([0.05, 0.0, 0.0])
+    assert grasp_point(box, tip, beside, "touch")[2] == pytest.approx(beside[:12, 2].mean(), abs=1e-3)
+
+
+def test_thumb_and_index_finger_meet_beside_the_middle() -> None:
+    """Index and middle finger together oppose the thumb: of a right hand that comes from the front, left of the middle."""
+    arm = np.array([0.0, 0.6, -0.8])
+    np.testing.assert_allclose(_towards_index(arm, "right"), [-INDEX_M, 0.0, 0.0], atol=1e-9)
+    np.testing.assert_allclose(_towards_index(arm, "left"), [INDEX_M, 0.0, 0.0], atol=1e-9)
+    for unknown in (np.array([0.0, 0.0, -1.0]), np.full(3, np.nan)):
+        np.testing.assert_array_equal(_towards_index(unknown, "right"), np.zeros(3))
+
+
+def disc(radius_m: float, z_m: float, inner_m: float = 0.0) -> F64:
+    """Points of a flat ring, 1 mm apart."""
+    xy = np.mgrid[-100:101, -100:101].reshape(2, -1).T / 1000.0
+    far = np.hypot(*xy.T)
+    xy = xy[(far <= radius_m) & (far >= inner_m)]
+    return np.column_stack([xy, np.full(len(xy), z_m)])
+
+
+def front(radius_m: float, low_m: float, high_m: float) -> F64:
+    """Points of the front half of an upright cylinder."""
+    angle, z = np.meshgrid(np.linspace(-np.pi, 0.0, 60), np.arange(low_m, high_m, 0.001))
+    return np.column_stack([radius_m * np.cos(angle).ravel(), radius_m * np.sin(angle).ravel(), z.ravel()])
+
+
+def test_a_tall_thing_is_hollow_only_if_its_rim_is_empty() -> None:
+    """Of both, the middle of what is seen is the front, lower than the top."""
+    assert not _hollow(np.vstack([disc(0.034, 0.11), front(0.034, 0.0, 0.11)]))
+    back = front(0.033, 0.03, 0.11) * [1.0, -1.0, 1.0]
+    assert _hollow(np.vstack([disc(0.036, 0.11, 0.033), front(0.036, 0.0, 0.11), back]))
+
+
+def test_a_lid_with_a_knob_is_taken_by_that() -> None:
+    lid = box_at(0.0, 0.0, (0.15, 0.15, 0.04))
+    points = np.vstack([disc(0.075, 0.006), disc(0.015, 0.04), front(0.015, 0.006, 0.04)])
+    top = knob(lid, points)
+    assert top is not None
+    np.testing.assert_allclose(top, [0.0, 0.0, 0.02], atol=2e-3)  # more of its front is seen
+    taken = grasp_point(lid, np.array([0.05, 0.04, 0.06]), np.zeros((0, 3)), knob_m=top)
+    np.testing.assert_allclose(taken, [0.0, 0.0, 0.03], atol=2e-3)
+    assert knob(lid, np.vstack([disc(0.075, 0.04), front(0.075, 0.0, 0.04)])) is None
+
+
+def test_a_flat_lid_was_moved_if_its_knob_is_gone() -> None:
+    """The change of depth at its flat part is noise."""
+    lid = Thing("lid", "lid", "lid", "white", (), box_at(0.0, 0.0, (0.15, 0.15, 0.04)), 1)
+    labels, height, gone = np.ones((40, 40), np.int32), np.full((40, 40), 0.006), np.zeros((40, 40), bool)
+    height[18:24, 18:24], gone[18:24, 18:24] = 0.04, True
+    still = np.ones((40, 40), np.float32)
+    change = Change(still, still, gone, np.zeros_like(gone))
+    assert _acted(_World({1: lid}, labels), change, height.ravel()) == (1, 1.0)
+    height[:] = 0.04
+    assert _acted(_World({1: lid}, labels), change, height.ravel())[0] is None
+
+
+def test_a_round_thing_on_its_side_lies_flat() -> None:
+    can = box_at(0.0, 0.0, (0.066, 0.068, 0.11))
+    for roll in (0.0, 30.0, 45.0, 100.0):
+        T = pose(Rotation.from_euler("zxz", [20.0, 86.0, roll], degrees=True).as_matrix(), np.array([0.2, 0.1, 0.053]))
+        box = moved_box(can, T @ inverse(can.T_workspace_box))
+        assert np.ptp(box.corners_m[:, 2]) == pytest.approx(0.067, abs=0.0011)
+        np.testing.assert_allclose(box.center_m, [0.2, 0.1, 0.053], atol=1e-9)
+        np.testing.assert_allclose(box.T_workspace_box[:3, :3] @ box.T_workspace_box[:3, :3].T, np.eye(3), atol=1e-9)
+        assert np.linalg.det(box.T_workspace_box[:3, :3]) == pytest.approx(1.0)
+        assert [r.predicate for r in find_relations({"can": box})] == ["on_its_side"]
+    leaning = pose(Rotation.from_euler("x", 50, degrees=True).as_matrix(), np.zeros(3))
+    assert moved_box(can, leaning).T_workspace_box[2, 2] == pytest.approx(np.cos(np.radians(50)))
+
+
+def test_what_came_nowhere_near_is_no_agreement() -> None:
+    """Registering has no pairs: the motion is the hand's, and nothing speaks for it."""
+    points = np.random.default_rng(0).uniform(0.0, 0.05, (400, 3))
+    T = pose(np.eye(3), np.array([0.3, 0.0, 0.2]))
+    moved, off = settled(points, points, T)
+    assert (off, moved.tolist()) == (np.inf, T.tolist())
+    there, off = settled(points, points + np.array([0.305, 0.0, 0.2]), T)
+    assert off == pytest.approx(0.005, abs=2e-3)
+    assert there[0, 3] == pytest.approx(0.305, abs=2e-3)
+
+
+def test_the_held_path_ends_where_the_thing_was_put() -> None:
+    n, first, last = 30, 5, 25
+    xyz = np.column_stack([np.interp(np.arange(n), [first, last], [0.0, 0.2]), np.zeros(n), np.full(n, 0.05)])
+    drift = np.interp(np.arange(n), [first, last], [0.0, 0.02])
+    motion = Motion(first, last, xyz + drift[:, None] * [0.0, 1.0, 0.0], np.full(n, 0.003), np.ones(n, bool),
+                    np.tile(np.eye(3), (n, 1, 1)), np.zeros(n), True, np.eye(4))  # fmt: skip
+    put = pose(np.eye(3), np.array([0.2, 0.0, 0.0]))
+    np.testing.assert_allclose(arriving(motion, put).xyz_m, xyz, atol=1e-9)
 
 
 def test_a_thing_that_is_let_go_above_a_bin_is_found_in_it() -> None:
@@ -444,12 +567,62 @@ def test_what_comes_back_was_moved() -> None:
     assert change.gone.sum() == change.came.sum() == 100
 
 
+def region(size_m: tuple[float, float, float], rgb: tuple[float, float, float] = (0.9, 0.9, 0.9), fill: float = 0.79,
+           hollow: bool = False, x: float = 0.0) -> _Region:  # fmt: skip
+    return _Region(box_at(x, 0.0, size_m, hollow), ((np.array(rgb), 1.0),), fill)
+
+
+def named(found: dict[int, _Region], *names: str) -> list[str]:
+    things = _named(found, Told(objects=tuple(ToldObject(name) for name in names)))
+    return [things[label].name for label in found]
+
+
 def test_things_of_one_colour_are_told_apart_by_their_usual_size() -> None:
-    white = np.array([0.9, 0.9, 0.9])
-    found = {1: (box_at(0.0, 0.0, (0.07, 0.07, 0.11)), white), 2: (box_at(0.3, 0.0, (0.16, 0.18, 0.02)), white)}
+    found = {1: region((0.07, 0.07, 0.11)), 2: region((0.16, 0.18, 0.02), fill=0.87)}
     for names in (("white can", "white book"), ("white book", "white can")):
-        things = _named(found, Told(objects=tuple(ToldObject(name) for name in names)))
-        assert [things[1].name, things[2].name] == ["white can", "white book"]
+        assert named(found, *names) == ["white can", "white book"]
+
+
+def test_things_of_one_colour_and_size_are_told_apart_by_their_shape() -> None:
+    """A cup is hollow, whether or not anything is put in; a box has corners."""
+    size = (0.07, 0.07, 0.11)
+    for order in (1, -1):
+        found = {1: region(size, hollow=True), 2: region(size), 3: region(size, fill=0.97)}
+        assert named(found, *["white cup", "white can", "white box"][::order]) == [
+            "white cup",
+            "white can",
+            "white box",
+        ]
+    found = {1: region((0.045,) * 3, fill=0.97), 2: region((0.045,) * 3)}
+    for names in (("white fruit", "white block"), ("white block", "white fruit")):
+        assert named(found, *names) == ["white block", "white fruit"]
+
+
+def test_a_patterned_thing_is_known_by_one_of_its_colours() -> None:
+    navy, white = np.array([0.1, 0.1, 0.35]), np.array([0.9, 0.9, 0.9])
+    rgb = np.rint(255 * np.concatenate([np.tile(white, (500, 1)), np.tile(navy, (400, 1))])).astype(np.uint8)
+    colours = _main_colours(rgb)
+    assert min(np.abs(colour - navy).max() for colour, _ in colours) < 0.02
+    assert _colour_costs(colours)["navy"] < colour_costs(robust_mean(rgb))["navy"] / 2
+
+
+def test_parts_of_one_bowl_are_joined_until_the_told_number_is_left() -> None:
+    """Its wall in front is lower, beside the rest, and of its colour but for the light."""
+    bowl, wall = (
+        region((0.15, 0.12, 0.065), (0.1, 0.1, 0.5), hollow=True),
+        region((0.13, 0.04, 0.06), (0.05, 0.05, 0.25)),
+    )
+    wall.box.T_workspace_box[1, 3] = -0.075
+    cup = region((0.07, 0.07, 0.1), (0.5, 0.1, 0.1), x=0.3)
+    labels = np.array([[0, 1, 2, 3]], np.int32)
+    found = {1: bowl, 2: wall, 3: cup}
+    assert _joined(labels, found, lambda _: bowl, 2).tolist() == [[0, 1, 1, 3]]
+    assert set(found) == {1, 3}
+    for told in (0, 3):
+        found = {1: bowl, 2: wall, 3: cup}
+        assert _joined(labels, found, lambda _: bowl, told).tolist() == labels.tolist()
+    found = {1: bowl, 2: replace(wall, colours=cup.colours), 3: cup}
+    assert _joined(labels, found, lambda _: bowl, 2).tolist() == labels.tolist()
 
 
 def test_a_hand_that_turns_over_is_followed() -> None:

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { type Action, ApiError, call, depthOf, type Document, imageUrl, type Me, type Newest, type Quaternion, type Vector, type Video } from "./api";
+import { type Action, ApiError, call, depthOf, type Distances, type Document, imageUrl, type Me, type Newest, type Quaternion, type Vector, type Video } from "./api";
+import { Audit } from "./Audit";
 import { Cloud } from "./Cloud";
 import { Details } from "./Details";
 import { type Command, commandOf, COMMANDS, keys, setKey } from "./keys";
@@ -40,7 +41,13 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
   const pointer = useRef<[number, number] | null>(null); // pixel of the image
   const search = useRef<HTMLInputElement>(null);
   const undone = useRef<{ back: Document[]; forward: Document[] }>({ back: [], forward: [] });
-  const editable = newest.state === "open";
+  const may = (role: Me["role"]): boolean => {
+    const roles = ["annotator", "auditor", "acceptor", "admin"];
+    return roles.indexOf(me.role) >= roles.indexOf(role);
+  };
+  const auditing = newest.state === "annotated" && may("auditor"); // what an auditor changes is measured, not saved
+  const editable = newest.state === "open" || auditing;
+  const [distances, setDistances] = useState<Distances | null>(null);
   const last = video.frames - 1;
 
   const saver = useRef<Saver | null>(null);
@@ -63,16 +70,32 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
       undone.current.back = [...undone.current.back.slice(-STEPS), document];
       undone.current.forward = [];
       setDocument(next);
-      saver.current?.change(next);
+      if (!auditing) saver.current?.change(next);
     },
-    [document, editable, newest.state],
+    [document, editable, auditing, newest.state],
   );
+  useEffect(() => {
+    if (!auditing) return setDistances(null);
+    let current = true;
+    const timer = setTimeout(
+      () =>
+        call<Distances>("POST", `videos/${video.id}/audit`, { version: newest.version, document }).then(
+          (found) => current && (setDistances(found), setSaid("")),
+          (wrong: ApiError) => current && (setDistances(null), setSaid(wrong.message)),
+        ),
+      200,
+    );
+    return () => {
+      current = false;
+      clearTimeout(timer);
+    };
+  }, [auditing, document, newest.version, video.id]);
   const step = (from: "back" | "forward", to: "back" | "forward"): void => {
     const next = undone.current[from].pop();
     if (!next || !editable) return;
     undone.current[to].push(document);
     setDocument(next);
-    saver.current?.change(next);
+    if (!auditing) saver.current?.change(next);
   };
   const replace = (next: Action): void =>
     change({ ...document, actions: document.actions.map((one) => (one.id === next.id ? next : one)) });
@@ -93,10 +116,12 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
     const reason = ["return", "exclude", "reopen"].includes(verb) ? prompt("Why?") : null;
     if (reason === null && verb !== "submit" && verb !== "pass" && verb !== "withdraw" && verb !== "include") return;
     if (status.state !== "saved") return setSaid("Wait until the last change is saved.");
-    call<Newest>("POST", `videos/${video.id}/move`, { version: newest.version, verb, reason }).then(
+    const own = auditing && ["pass", "return"].includes(verb) ? { document } : {};
+    call<Newest>("POST", `videos/${video.id}/move`, { version: newest.version, verb, reason, ...own }).then(
       (now) => {
         setNewest(now);
         setDocument(now.document);
+        undone.current = { back: [], forward: [] }; // an auditor's own points end with the audit
         setSaid("");
         saver.current?.resume(now);
       },
@@ -196,16 +221,12 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
   const path = useMemo(() => action?.trajectory ?? [], [action]);
   const point = action && at(action, frame);
   const shown = live ?? point?.xyz_m ?? null;
-  const may = (role: Me["role"]): boolean => {
-    const roles = ["annotator", "auditor", "acceptor", "admin"];
-    return roles.indexOf(me.role) >= roles.indexOf(role);
-  };
   const verbs = [
-    editable && "submit",
+    newest.state === "open" && "submit",
     newest.state === "annotated" && may("auditor") && "pass",
     newest.state === "annotated" && may("auditor") && "return",
     newest.state === "annotated" && "withdraw",
-    (editable || newest.state === "annotated") && may("auditor") && "exclude",
+    (newest.state === "open" || newest.state === "annotated") && may("auditor") && "exclude",
     newest.state === "excluded" && may("auditor") && "include",
     (newest.state === "audited" || newest.state === "accepted") && may("admin") && "reopen",
   ].filter((verb) => verb !== false);
@@ -219,7 +240,7 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
         <span className={`status ${status.state}`}>{status.text}</span>
         <span className="right">
           {verbs.map((verb) => (
-            <button key={verb} onClick={() => move(verb)}>
+            <button key={verb} disabled={verb === "pass" && !!distances?.fault} onClick={() => move(verb)}>
               {verb}
             </button>
           ))}
@@ -261,6 +282,7 @@ function Opened({ me, video, first }: { me: Me; video: Video; first?: string | u
         <span className="error">{said}</span>
       </p>
       <Timeline video={video} actions={document.actions} chosen={chosen} frame={frame} onFrame={go} onChoose={setChosen} />
+      {distances && <Audit distances={distances} />}
       <Details
         templates={me.templates} document={document} action={action} fault={newest.fault} weak={video.weak} search={search}
         editable={editable} onChoose={choose} onAction={replace} onDocument={change}

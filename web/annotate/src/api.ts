@@ -52,6 +52,20 @@ export interface Newest {
   fault: string | null;
 }
 
+/** How far an annotation is from an auditor's own, in frames and mm. */
+export interface Distances {
+  tolerance: { frames: number; contact_mm: number; path_mm: number };
+  actions: {
+    first: string; // id of the action
+    frames: [start: number, contact: number, release: number, end: number];
+    contact_mm: [contact: number, release: number] | null;
+    path_max_mm: number | null;
+    same_sentence: boolean;
+    would_pass: boolean;
+  }[];
+  fault: string | null; // what is too far off
+}
+
 export interface Weak {
   route: string;
   reasons: string[];

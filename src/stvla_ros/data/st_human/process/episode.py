@@ -35,8 +35,10 @@ from stvla_ros.data.st_human.process.grasp import (
     CLOSE_POINTS,
     LOST_M,
     Motion,
+    arriving,
     distance_to_box,
     fallen,
+    knob,
     make_motion,
     moved_box,
     settled,
@@ -73,6 +75,10 @@ SETTINGS = RouteSettings()
 
 END_M = 0.1
 """The hand's end: what is seen of it within so much of the tip."""
+
+
+SHOWS_M = 0.015
+"""What is lower over the table hardly changes the depth when it goes."""
 
 
 @dataclass
@@ -205,7 +211,7 @@ def _action(
     if not world.things:
         episode.doubt(0.0, "no thing was found on the table", (segment.start, segment.end))
         return None
-    label, share = _acted(world, change)
+    label, share = _acted(world, change, to_workspace(T, backproject(video, change.before_m))[:, 2])
     moved = label is not None
     if label is not None and share < SETTINGS.moved_share:
         episode.doubt(0.6, f"only {100 * share:.0f} % of the thing's old place is free afterwards")
@@ -217,7 +223,9 @@ def _action(
     if label is None:
         label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
     thing = world.things[label]
-    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3])
+    side = _side(video.told.hand, found, segment)
+    knob_m = _knob(video, T, world, label, change)
+    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3], side, knob_m)
     if motion is not None and motion.by_keypoints:
         episode.grasp = "keypoints"
     if motion is None:
@@ -226,7 +234,8 @@ def _action(
     before = world.boxes()
     relations_before = find_relations(before)
     if moved:
-        _settle(video, T, world, label, change, motion, episode)
+        put = _settle(video, T, world, label, change, motion, episode)
+        motion = motion if put is None else arriving(motion, put)
     after = world.boxes()
     relations_after = find_relations(after)
     held = motion.xyz_m[motion.contact : motion.release + 1]
@@ -251,7 +260,7 @@ def _action(
     )
     involved = set(things_of(name, slots))
     return Action(
-        episode.action, name, slots, words, _side(video.told.hand, found, segment),
+        episode.action, name, slots, words, side,
         segment.start, contact, release, segment.end, segment.before[-1], segment.after[0], 1, 1,
         points, _trajectory(T, segment, motion, TEMPLATES[name].gripper),
         SaidMotion(
@@ -273,11 +282,16 @@ def _side(told: str | None, found: Hands, segment: Segment) -> Literal["left", "
     return "left" if found.right_hand(segment.start, segment.end) is False else "right"
 
 
-def _acted(world: _World, change: Change) -> tuple[int | None, float]:
-    """Label of the thing of whose old place most is free, and that share; None if nothing moved."""
+def _acted(world: _World, change: Change, height_m: F64) -> tuple[int | None, float]:
+    """Label of the thing of whose old place most is free, and that share; None if nothing moved.
+
+    Only what is so high over the table, (H * W,), that its absence can be seen counts: of a flat lid, that is its knob.
+    """
     size = int(world.labels.max(initial=0)) + 1
     gone = np.bincount(world.labels[change.gone], minlength=size).astype(float)
-    area = np.bincount(world.labels.ravel(), minlength=size)
+    with np.errstate(invalid="ignore"):
+        shows = height_m.reshape(change.before_m.shape) > SHOWS_M
+    area = np.bincount(world.labels[shows | change.gone], minlength=size)
     gone[[label not in world.things for label in range(size)]] = 0.0
     if not gone.any():
         return None, 0.0
@@ -296,10 +310,17 @@ def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
     return min(world.things, key=lambda label: away(world.things[label].box))
 
 
+def _knob(video: HumanVideo, T: F64, world: _World, label: int, change: Change) -> F64 | None:
+    """A thing's knob, see :func:`stvla_ros.data.st_human.process.grasp.knob`."""
+    points = to_workspace(T, backproject(video, change.before_m))
+    own = points[(world.labels.ravel() == label) & np.isfinite(points[:, 2])]
+    return knob(world.things[label].box, own) if len(own) >= CLOSE_POINTS else None
+
+
 def _settle(
     video: HumanVideo, T: F64, world: _World, label: int, change: Change, motion: Motion, episode: Episode
-) -> None:
-    """Move a thing to its new place in the world."""
+) -> F64 | None:
+    """Move a thing to its new place in the world; returns its motion (4, 4) if the scene tells where the hand put it."""
     thing = world.things[label]
     old = world.labels == label
     points = to_workspace(T, backproject(video, change.before_m)).reshape(*old.shape, 3)
@@ -307,6 +328,7 @@ def _settle(
     own = points[old & np.isfinite(change.before_m)]
     came = change.came & np.isfinite(change.after_m)
     T_moved, off = settled(own, scene[came], motion.T_moved)
+    put = T_moved if off < LOST_M else None
     if off >= LOST_M:  # let go above where it is now
         dropped = fallen(moved_box(thing.box, motion.T_moved), scene[came]) @ motion.T_moved
         there, again = settled(own, scene[came], dropped)
@@ -330,6 +352,7 @@ def _settle(
     near[came] = distance_to_box(box, scene[came]) < 0.02
     labels[near] = label
     world.labels = labels
+    return put
 
 
 def _turns(track: Track, motion: Motion) -> tuple[float, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -47,9 +48,15 @@ TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
 """A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
 turn of the third on."""
 
+KNOB_GRIP_M, KNOB_WIDE = 0.01, 0.5
+"""A knob is taken so far below its top; it is narrower than such a share of the lid."""
+
 
 WRONG_M = 0.03
 """A hand was registered wrongly where its index finger is seen so far from where it should be."""
+
+TILT_DEG, ROUND = 20.0, 1.15
+"""A thing lies flat if it is tilted by less; it may be round if its sides differ by less than this ratio."""
 
 LOST_M, FALL_M = 0.05, 0.03
 """A thing is sought so far around where the hand left it; a falling one, under so much more than its box."""
@@ -63,6 +70,13 @@ AROUND = (12, 6)
 LEAST_FINGERS, SPREAD_M, TIP_TOUCHES_M = 4, 0.015, 0.02
 """Fewer such frames tell nothing, nor do frames that differ by more (median distance from their median), nor a tip that is
 farther from the thing."""
+
+INDEX_M = 0.005
+"""Index and middle finger together oppose the thumb. They are a finger's breadth of 20 mm apart, so the middle between the
+tips of thumb and index finger is a quarter of that beside the middle of the thing, on the index finger's side."""
+
+UNSEEN_M, STEEP = 0.025, 0.5
+"""A fingertip that touches a thing from above may be seen so much too high; and the least z of a finger that points down."""
 
 POINTED = ("slide", "press", "touch")
 """Templates in which the tool point is a fingertip on the thing, not the middle between two."""
@@ -98,8 +112,9 @@ class Motion:
 
 
 def grasp_point(
-    box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None
-) -> F64:
+    box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None,
+    knob_m: F64 | None = None,
+) -> F64:  # fmt: skip
     """(3,) where a hand takes a thing: the middle between the fingers, or the end of the finger that points.
 
     In its middle; along a side that is too wide for a hand, where the hand is; at its rim if both sides are too wide; in
@@ -111,6 +126,7 @@ def grasp_point(
         hand_m: (N, 3) what is seen of the hand; may be empty.
         template: If one of :data:`POINTED`, a finger touches or pushes the thing.
         eye_m: (3,) where the camera is.
+        knob_m: (3,) the top of its knob in the box's frame, if it has one.
     """
     to_box = inverse(box.T_workspace_box)
     away = distance_to_box(box, hand_m)
@@ -123,7 +139,10 @@ def grasp_point(
             return np.asarray((box.T_workspace_box @ np.append(local, 1.0))[:3])
         if template == "slide":  # the thing hides the end of what pushes it from behind
             point[2] = min(point[2], box.center_m[2])
-        return point
+            return point
+        return _down_to(box, point, hand_m[away < NEAR_M])
+    if knob_m is not None and min(box.size_m[:2]) >= SPAN_M:
+        return np.asarray((box.T_workspace_box @ np.append(knob_m - [0.0, 0.0, KNOB_GRIP_M], 1.0))[:3])
     local = to_box @ np.append(tip_m, 1.0)
     narrow = int(np.argmin(box.size_m[:2]))
     point = np.clip(local[:3], -half, half)
@@ -147,6 +166,45 @@ def grasp_point(
         elif len(beside) >= CLOSE_POINTS and float(beside.mean()) < half[2] - BESIDE_M:
             point[2] = max(lowest, -half[2])
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
+
+
+def knob(box: OrientedBox, points: F64) -> F64 | None:
+    """(3,) the top of a knob in a box's frame, from the thing's visible points (N, 3) in the workspace; None: it has none.
+
+    A knob is what is much narrower than the rest and higher.
+    """
+    local = (points - box.center_m) @ box.T_workspace_box[:3, :3]
+    top = float(np.quantile(local[:, 2], 0.995))
+    upper = local[local[:, 2] > top - KNOB_M]
+    low, high = np.quantile(upper[:, :2], 0.02, axis=0), np.quantile(upper[:, :2], 0.98, axis=0)
+    if box.container or ((high - low) > KNOB_WIDE * box.size_m[:2]).any():
+        return None
+    return np.append((low + high) / 2, top)
+
+
+def _towards_index(arm: F64, side: Literal["left", "right"]) -> F64:
+    """(3,) from the middle of a grip from above to that of thumb and index finger; ``arm`` (3,) is the arm's direction."""
+    left = np.cross([0.0, 0.0, 1.0], arm)
+    length = float(np.linalg.norm(left))
+    if not length > 0.2:  # an arm from straight above does not tell, nor does one that is not seen
+        return np.zeros(3)
+    return np.asarray(left / length * (INDEX_M if side == "right" else -INDEX_M))
+
+
+def _down_to(box: OrientedBox, point_m: F64, near_m: F64) -> F64:
+    """(3,) a fingertip (3,) over a thing's top moved along its finger until its skin touches that.
+
+    What is nearer to the thing than the depth's noise is no part of the hand's mask, so the end of a finger is seen too high.
+    ``near_m`` (N, 3) is what is seen of the finger.
+    """
+    local = inverse(box.T_workspace_box) @ np.append(point_m, 1.0)
+    over = local[2] - box.size_m[2] / 2 - FLESH_M
+    if not 0.0 < over < UNSEEN_M or (np.abs(local[:2]) > box.size_m[:2] / 2 + FLESH_M).any():
+        return point_m
+    finger = np.linalg.svd(near_m - near_m.mean(axis=0), full_matrices=False)[2][0]
+    if abs(finger[2]) < STEEP:
+        finger = np.array([0.0, 0.0, 1.0])
+    return np.asarray(point_m - over / finger[2] * finger)
 
 
 def _finger_end(near_m: F64, eye_m: F64 | None) -> F64 | None:
@@ -236,6 +294,7 @@ def carried(track: Track, at: int, point_m: F64) -> F64:
 def make_motion(
     track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool,
     hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None, eye_m: F64 | None = None,
+    side: Literal["left", "right"] = "right", knob_m: F64 | None = None,
 ) -> Motion | None:  # fmt: skip
     """The motion of a gripper at a thing; None if the hand was lost where it matters.
 
@@ -248,6 +307,8 @@ def make_motion(
         hand_at: Gives (N, 3) what is seen of the hand in a frame of the video.
         template: Says whether a finger points or the hand turns, if it is known.
         eye_m: (3,) where the camera is.
+        side: Which hand it is.
+        knob_m: (3,) the top of the thing's knob in the box's frame, if it has one.
     """
     known = np.isfinite(track.T_ref[:, 0, 0])
     if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
@@ -259,7 +320,7 @@ def make_motion(
         found = moments(track, end)
     else:
         at = segment.start + track.reference
-        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m)
+        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m, knob_m)
         end = carried(track, track.reference, point)
         found = _turning(track, box) if template == "turn" else None
         found = _touch(end, box) if found is None else found
@@ -269,11 +330,17 @@ def make_motion(
     if not known[contact] or not known[release]:
         return None
     tip = carried(track, track.reference, track.tip_m[track.reference])[contact]
-    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m)
+    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m, knob_m)
+    if not pointed:
+        point = point + _towards_index(track.axis[contact], side)
     fingers = fingers_at(track, contact, release, box)
     told = finger_point(box, point, fingers, pointed)
     point = point if told is None else told
     raw = _kept_at_fingers(carried(track, contact, point), track, contact, fingers[1])
+    if template == "turn":  # what is turned stays where it is: all else is the registration's drift
+        away = carried(track, contact, box.center_m) - box.center_m
+        away[:contact], away[release:] = 0.0, away[release]
+        raw = raw - away
     xyz, sigma, seen = _smooth(raw, track.rms_m, (contact, release), fps)
     if not np.isfinite(xyz[[contact, release]]).all():  # measured there, but rejected with nothing near to fill in from
         return None
@@ -380,14 +447,31 @@ def settled(points_m: F64, scene_m: F64, T_moved: F64) -> tuple[F64, float]:
         T_moved: (4, 4) its motion as the hand tells it.
 
     Returns:
-        (4, 4) its motion, and how far it is from the hand's [m].
+        (4, 4) its motion, and how far it is from the hand's [m], infinite if nothing has come near.
     """
     if len(points_m) < 60 or len(scene_m) < 60:
         return T_moved, np.inf
     found, rms = register(points_m[:: max(len(points_m) // 800, 1)], Surface.of(scene_m), T_moved)
     middle = points_m.mean(axis=0)
     off = float(np.linalg.norm((found - T_moved)[:3, :3] @ middle + (found - T_moved)[:3, 3]))
-    return (found, off) if np.isfinite(rms) and off < LOST_M else (T_moved, off)
+    if not np.isfinite(rms):  # nothing is near: registering has not begun
+        return T_moved, np.inf
+    return (found, off) if off < LOST_M else (T_moved, off)
+
+
+def arriving(motion: Motion, T_put: F64) -> Motion:
+    """A motion whose held phase ends where the scene shows that the thing was put.
+
+    What the hand's registration has drifted by from contact to release is spread evenly over the frames between them.
+
+    Args:
+        motion: By the hand.
+        T_put: (4, 4) the thing's motion from its old place to its new one, from :func:`settled`.
+    """
+    first, last = motion.contact, motion.release
+    drift = T_put[:3, :3] @ motion.xyz_m[first] + T_put[:3, 3] - motion.xyz_m[last]
+    share = np.clip((np.arange(len(motion.xyz_m)) - first) / (last - first), 0.0, 1.0)
+    return replace(motion, xyz_m=motion.xyz_m + share[:, None] * drift)
 
 
 def fallen(box: OrientedBox, scene_m: F64) -> F64:
@@ -401,9 +485,26 @@ def fallen(box: OrientedBox, scene_m: F64) -> F64:
 
 
 def moved_box(box: OrientedBox, T_moved: F64) -> OrientedBox:
-    """A box after a motion; tilts of less than 20 degrees are errors."""
+    """A box after a motion, lying flat on a side: tilts of less than :data:`TILT_DEG` are errors.
+
+    A round thing that lies on its side has no face to lie on. Its box is turned about its axis until it lies flat.
+    """
     T = T_moved @ box.T_workspace_box
-    if T[2, 2] > np.cos(np.radians(20.0)):
-        yaw = np.arctan2(T[1, 0], T[0, 0])
-        T = pose(Rotation.from_euler("z", yaw).as_matrix(), T[:3, 3])
+    down = int(np.argmax(np.abs(T[2, :3])))
+    round_about = down != 2 and box.size_m[0] < ROUND * box.size_m[1] < ROUND**2 * box.size_m[0]
+    lies = (
+        abs(T[2, 2]) < np.sin(np.radians(TILT_DEG)) if round_about else abs(T[2, down]) > np.cos(np.radians(TILT_DEG))
+    )
+    if lies:
+        level = T[:3, 2 if round_about else (down + 1) % 3].copy()  # stays, as far as it is level
+        level[2] = 0.0
+        level /= np.linalg.norm(level)
+        up = np.array([0.0, 0.0, np.sign(T[2, down])])
+        axes = np.empty((3, 3))
+        axes[:, down] = up
+        kept = 2 if round_about else (down + 1) % 3
+        axes[:, kept] = level
+        other = 3 - down - kept
+        axes[:, other] = np.cross(axes[:, (other + 1) % 3], axes[:, (other + 2) % 3])
+        T = pose(axes, T[:3, 3])
     return OrientedBox(T, box.size_m, box.container)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 import cv2
 import numpy as np
@@ -17,8 +18,8 @@ from stvla_ros.tabletop.instances import look
 from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
 from stvla_ros.tabletop.regions import RegionConfig, min_area_rectangle
 from stvla_ros.tabletop.relations import OrientedBox
-from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
-from stvla_ros.types import F32, F64, I32, U8, RgbdFrame
+from stvla_ros.tabletop.surface_colours import colour_costs, colour_feature, robust_mean
+from stvla_ros.types import F32, F64, I32, U8, Bool, RgbdFrame
 
 WORK_PX = 320 * 240
 """Things are told apart in about this many pixels."""
@@ -35,14 +36,19 @@ TABLE_SHARE = 0.15
 SLIVER_M, BOTTOM_M = 0.022, 0.015
 """What is narrower beside a thing is a part of it, and so is what is lower in a container."""
 
+ONE_COLOUR, WALL_M = 0.13, 0.025
+"""Regions whose colours' features differ by less may be of one thing, half of what tells two things apart; and the middle of
+a wall may be so far outside of the rest's footprint."""
+
 STRAY_M = 0.015
 """What has its middle nearer to a thing's footprint is a part of it, if nobody told that something else is there."""
 
 TOP_M, NARROW_TOP = 0.008, 0.8
 """A thing is round whose uppermost part, so high, is narrower than that share of the whole."""
 
-HOLLOW_M = 0.012
-"""A container's middle is lower than its rim by more."""
+RIM_M, INNER, FILLED = 0.01, 0.7, 0.15
+"""A thing's uppermost part, so high; the inside of its outline, shrunk to this; and the share of the uppermost part in there of a
+hollow thing at most. A flat top has half of it in there."""
 
 SIZES_M: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "block": ((0.02, 0.1), (0.02, 0.12)), "board": ((0.004, 0.03), (0.12, 0.5)), "book": ((0.006, 0.05), (0.11, 0.32)),
@@ -54,8 +60,58 @@ SIZES_M: Mapping[str, tuple[tuple[float, float], tuple[float, float]]] = {
 }  # fmt: skip
 """Usual height and longer side of things that are called so: tells things of one colour apart."""
 
+HOLLOW_WORDS = ("basket", "bin", "bowl", "box", "cup", "glass", "mug", "pan", "pot")
+"""Things that are called so may be hollow, whether or not they serve as containers."""
+
+ROUND_WORDS = (
+    "apple",
+    "ball",
+    "bottle",
+    "bowl",
+    "button",
+    "can",
+    "cup",
+    "dial",
+    "fruit",
+    "glass",
+    "jar",
+    "lid",
+    "mug",
+    "pan",
+    "plate",
+    "pot",
+)
+SQUARE_WORDS = ("block", "board", "book", "box", "brick", "carton", "sponge", "tray")
+"""What is called so is seen as round, or as a rectangle, from above."""
+
+ROUND_FILL, SQUARE_FILL, SHAPE_COST = 0.84, 0.91, 0.3
+"""Shares of the rectangle around its top that a round thing fills at most, and a rectangular one at least; and the cost of another
+shape than the name's. A circle fills 0.79."""
+
+COLOURS_EACH, RARE_COST = 3, 0.2
+"""A patterned thing is named by one of so many colours of it; the rarer that is, the more it costs."""
+
 SIZE_COST, SIZE_MOST = 0.4, 0.6
 """Cost of a size that is e times the usual, beside colours' costs of 0 to about 1, and the most that a size costs."""
+
+
+Colours = tuple[tuple[F64, float], ...]
+"""(3,) colours of a thing, 0 to 1, each with how frequent it is beside the most frequent one; the first is that of all."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Region:
+    """Something that has no name yet.
+
+    Attributes:
+        box: In the workspace.
+        colours: Of its pixels.
+        fill: Share of the smallest rectangle around its top that the top fills: 1 for a rectangle, 0.79 for a circle.
+    """
+
+    box: OrientedBox
+    colours: Colours
+    fill: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,19 +231,64 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
     labels = with_tips(view.labels, view.depth_m, view.colours, regions.step_m)
     labels = at_full_resolution(labels, view.depth_m, view.colours, rgb, depth_m, view.stride, regions.step_m)
     points = to_workspace(T_workspace_camera, backproject(video, depth_m))
-    height = points[:, 2].reshape(depth_m.shape)
-    found: dict[int, tuple[OrientedBox, F64]] = {}
-    for label in range(1, int(labels.max(initial=0)) + 1):
-        own = labels == label
+    focal_px, colours = float(camera.K[0, 0]), rgb.reshape(-1, 3)
+
+    def measured(own: Bool) -> _Region | None:
         inner = cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
         pixels = np.flatnonzero((inner if inner.sum() > 20 else own) & np.isfinite(depth_m))
-        if len(pixels) >= 12 and _within(labels.shape, own):
-            box = box_of(points[pixels], hollow=_hollow(own, height))
-            box = _with_outline(box, points[pixels], T_workspace_camera, float(camera.K[0, 0]))
-            found[label] = (box, robust_mean(rgb.reshape(-1, 3)[pixels]))
+        if len(pixels) < 12 or not _within(labels.shape, own):
+            return None
+        box = box_of(points[pixels], hollow=_hollow(points[pixels]))
+        box = _with_outline(box, points[pixels], T_workspace_camera, focal_px)
+        return _Region(box, _main_colours(colours[pixels]), _fill(points[pixels]))
+
+    found = {
+        label: one
+        for label in range(1, int(labels.max(initial=0)) + 1)
+        if (one := measured(labels == label)) is not None
+    }
+    labels = _joined(labels, found, measured, len(video.told.objects))
     labels = _without_parts(labels, found)
     labels, things = _without_strays(labels, _named(found, video.told), {o.name for o in video.told.objects})
     return Scene(frame, T_workspace_camera, labels, things)
+
+
+def _joined(
+    labels: I32, found: dict[int, _Region],
+    measured: Callable[[Bool], _Region | None], told: int,
+) -> I32:  # fmt: skip
+    """Labels in which regions of one thing are joined, with ``found``, until the ``told`` number is left; 0: nobody told it.
+
+    The wall in light, that in shadow and the bottom of a bowl are regions of their own. They are of one colour but for the
+    light, and the lower ones are over or beside the footprint of another.
+    """
+    out = labels.copy()
+    while len(found) > told > 0:
+        pairs = [
+            (float(np.linalg.norm(_feature(found[part]) - _feature(found[whole]))), part, whole)
+            for part, whole in permutations(found, 2)
+            if _low_within(found[part].box, found[whole].box)
+        ]
+        apart, part, whole = min(pairs, default=(np.inf, 0, 0))
+        if apart > ONE_COLOUR:
+            break
+        out[out == part] = whole
+        del found[part]
+        found[whole] = measured(out == whole) or found[whole]
+    return out
+
+
+def _feature(region: _Region) -> F32:
+    """The light-free feature of a region's mean colour."""
+    return colour_feature(np.rint(255 * region.colours[0][0]).astype(np.uint8))
+
+
+def _low_within(part: OrientedBox, whole: OrientedBox) -> bool:
+    """Whether a region's middle is over another one's footprint or just beside it, and its top not above that one's."""
+    local = np.linalg.inv(whole.T_workspace_box) @ np.append(part.center_m, 1.0)
+    over = (np.abs(local[:2]) < whole.size_m[:2] / 2 + WALL_M).all()
+    tops = [box.center_m[2] + box.size_m[2] / 2 for box in (part, whole)]
+    return bool(over and tops[0] < tops[1] + 0.005)
 
 
 def _without_strays(labels: I32, things: dict[int, Thing], told: set[str]) -> tuple[I32, dict[int, Thing]]:
@@ -206,13 +307,14 @@ def _without_strays(labels: I32, things: dict[int, Thing], told: set[str]) -> tu
     return out, kept
 
 
-def _without_parts(labels: I32, found: dict[int, tuple[OrientedBox, F64]]) -> I32:
+def _without_parts(labels: I32, found: dict[int, _Region]) -> I32:
     """Labels in which slivers beside a thing and the bottoms of containers are parts of it; they leave ``found``."""
     out = labels.copy()
-    for label in sorted(found, key=lambda k: float(np.prod(found[k][0].size_m))):
-        box = found[label][0]
+    for label in sorted(found, key=lambda k: float(np.prod(found[k].box.size_m))):
+        box = found[label].box
         sliver = min(box.size_m[:2]) < SLIVER_M
-        for other, (whole, _) in found.items():
+        for other, region in found.items():
+            whole = region.box
             if other == label or np.prod(whole.size_m) < np.prod(box.size_m):
                 continue
             local = np.linalg.inv(whole.T_workspace_box) @ np.append(box.center_m, 1.0)
@@ -231,13 +333,20 @@ def _within(shape: tuple[int, ...], own: np.ndarray) -> bool:
     return bool(border < 0.2 * np.sqrt(own.sum()) * 4 and own.sum() < 0.25 * shape[0] * shape[1])
 
 
-def _hollow(own: np.ndarray, height: np.ndarray) -> bool:
-    """Whether the middle of a thing is lower than its rim."""
-    far = cv2.distanceTransform(own.astype(np.uint8), cv2.DIST_L2, 3)
-    deep = float(far.max())
-    known = own & np.isfinite(height)
-    middle, rim = height[known & (far > 0.6 * deep)], height[known & (far < 0.35 * deep)]
-    return bool(len(middle) > 5 and len(rim) > 5 and np.median(middle) < np.quantile(rim, 0.9) - HOLLOW_M)
+def _hollow(points: F64) -> bool:
+    """Whether a thing, whose visible points are (N, 3), has a rim with nothing of that height inside.
+
+    Looked for from above: in the image the middle of anything tall is its front, which is lower than its top too.
+    """
+    top = float(np.quantile(points[:, 2], 0.98))
+    rim = points[points[:, 2] > top - RIM_M, :2].astype(np.float32)
+    if len(rim) < 20:
+        return False
+    hull = cv2.convexHull(rim).reshape(-1, 2)
+    middle = hull.mean(axis=0)
+    inner = middle + INNER * (hull - middle)
+    some = rim[:: max(len(rim) // 1000, 1)].tolist()
+    return float(np.mean([cv2.pointPolygonTest(inner, at, False) > 0 for at in some])) < FILLED
 
 
 def box_of(points: F64, hollow: bool = False, bottom_m: float = 0.0) -> OrientedBox:
@@ -294,23 +403,59 @@ def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_
     return replace(box, T_workspace_box=T, size_m=size)
 
 
-def _named(found: Mapping[int, tuple[OrientedBox, F64]], told: Told) -> dict[int, Thing]:
-    """Things with names: those that are told, matched by colour and usual size; others by colour and size."""
-    costs = {label: colour_costs(rgb) for label, (_, rgb) in found.items()}
+def _fill(points: F64) -> float:
+    """:attr:`_Region.fill` of visible points (N, 3)."""
+    top = points[points[:, 2] > float(np.quantile(points[:, 2], 0.98)) - TOP_M, :2]
+    if len(top) < 20:
+        return float("nan")
+    top = top[((top - np.median(top, axis=0)) ** 2).sum(axis=1).argsort()[: int(0.985 * len(top))]].astype(np.float32)
+    (_, (width, height), _) = cv2.minAreaRect(top)
+    return float(cv2.contourArea(cv2.convexHull(top)) / max(width * height, 1e-9))
+
+
+def _main_colours(rgb: U8) -> Colours:
+    """The colours of a thing's pixels (N, 3): of all, then of its parts of one colour, each with its share of the most frequent."""
+    sample = rgb[:: max(len(rgb) // 2000, 1)].astype(np.float32)
+    stop = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 10, 1.0)
+    cv2.setRNGSeed(0)
+    _, labels, _ = cv2.kmeans(sample, COLOURS_EACH, None, stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    counts = np.bincount(labels.ravel(), minlength=COLOURS_EACH)
+    parts = [
+        (robust_mean(sample[labels.ravel() == k].astype(np.uint8)), float(counts[k] / counts.max()))
+        for k in np.flatnonzero(counts)
+    ]
+    return ((robust_mean(rgb), 1.0), *parts)
+
+
+def _colour_costs(colours: Colours) -> dict[str, float]:
+    """How badly each named colour is one of a thing's."""
+    costs = [(colour_costs(rgb), RARE_COST * (1.0 - share)) for rgb, share in colours]
+    return {name: min(cost[name] + rare for cost, rare in costs) for name in COLOURS}
+
+
+def _named(found: Mapping[int, _Region], told: Told) -> dict[int, Thing]:
+    """Things with names: those that are told, matched by colours and usual size; others by their mean colour and size."""
+    costs = {label: _colour_costs(region.colours) for label, region in found.items()}
     labels = list(found)
     known: dict[int, int] = {}
     if told.objects and labels:
         colours = [o.colour or next((w for w in o.name.split() if w in COLOURS), None) for o in told.objects]
         cost = np.array([[0.5 if c is None else costs[label].get(c, 1.0) for c in colours] for label in labels])
-        hollow = np.array([found[label][0].container for label in labels])
-        cost += 0.3 * (hollow[:, None] != np.array(["container" in o.roles for o in told.objects]))
         words = [o.category or o.name.split()[-1] for o in told.objects]
-        cost += np.array([[_size_cost(found[label][0].size_m, word) for word in words] for label in labels])
+        hollow = np.array([found[label].box.container for label in labels])[:, None]
+        holds = np.array(["container" in o.roles for o in told.objects])
+        may = holds | np.array([word in HOLLOW_WORDS for word in words])
+        cost += SHAPE_COST * ((hollow & ~may) | (~hollow & holds))
+        fill = np.array([found[label].fill for label in labels])[:, None]
+        cost += SHAPE_COST * (fill < ROUND_FILL) * np.array([word in SQUARE_WORDS for word in words])
+        cost += SHAPE_COST * (fill > SQUARE_FILL) * np.array([word in ROUND_WORDS for word in words])
+        cost += np.array([[_size_cost(found[label].box.size_m, word) for word in words] for label in labels])
         known = {labels[i]: j for i, j in zip(*linear_sum_assignment(cost), strict=True)}
     out: dict[int, Thing] = {}
     taken: set[str] = {told.objects[j].name for j in known.values()}
-    for label, (box, _) in found.items():
-        colour = min(costs[label], key=costs[label].__getitem__)
+    for label, region in found.items():
+        box, mean = region.box, colour_costs(region.colours[0][0])
+        colour = min(mean, key=mean.__getitem__)
         if label in known:
             said = told.objects[known[label]]
             roles = said.roles
