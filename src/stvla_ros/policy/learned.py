@@ -17,6 +17,7 @@ from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.observation import check_guidance, policy_input
+from stvla_ros.policy.refine import refined
 from stvla_ros.policy.text_input import for_policy
 from stvla_ros.types import F64, Keypose, Observation
 
@@ -43,6 +44,13 @@ class KeyposePolicyConfig:
     steps: int = param(0, "denoising steps; 0: as trained, any other number is approximate", ge=0, le=1000)
     seed: int = param(
         0, "of the sampler's noise; the same seed and image stamp give the same prediction", ge=0, le=2**31 - 1
+    )
+    refine_m: float = param(
+        0.05,
+        "a keypose this close beside the grasp that is measured where the path begins, or beside the path's end, is moved "
+        "there; 0: the network's keyposes as they are [m]",
+        ge=0.0,
+        le=0.2,
     )
 
 
@@ -83,7 +91,10 @@ class KeyposePolicy:
         self._check(xyz_m, quaternion, p_open)
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
         keypose = Keypose(T, gripper_open, touches(observation, T, gripper_open))
-        return None if done_there(observation, keypose) else keypose
+        if done_there(observation, keypose):
+            return None
+        within_m = self._config.refine_m
+        return refined(observation, keypose, within_m) if within_m > 0 else keypose
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""
