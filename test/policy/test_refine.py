@@ -11,7 +11,7 @@ from ray_caster import Scene, block, front_camera, home_robot, plate
 from stvla_ros.geometry.se3 import finger_yaw, pose, rotation_z, tool_down, wrap
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
-from stvla_ros.policy.refine import refined
+from stvla_ros.policy.refine import RELEASE_OFF_M, refined
 from stvla_ros.types import Keypose, Observation
 
 WITHIN_M = 0.05
@@ -55,11 +55,12 @@ def test_a_small_tilt_stays() -> None:
     assert found[2, 2] == pytest.approx(leaning.T_base_tcp[2, 2])
 
 
-def test_a_release_is_moved_over_the_path_s_end() -> None:
+@pytest.mark.parametrize(("above_m", "wanted_m"), [(0.004, 0.004), (0.07, RELEASE_OFF_M), (-0.02, -RELEASE_OFF_M)])
+def test_a_release_is_moved_to_the_path_s_end(above_m: float, wanted_m: float) -> None:
     seen = observation(HELD)
-    end = seen.guidance.trace.xyz_m[-1]
-    found = refined(seen, keypose(end[0] + 0.02, end[1] - 0.01, 0.03, 0.4, True, True), WITHIN_M)
-    np.testing.assert_allclose(found.T_base_tcp, tool_down((end[0], end[1], 0.03), 0.4), atol=1e-6)
+    x, y, z = seen.guidance.trace.xyz_m[-1].tolist()
+    found = refined(seen, keypose(x + 0.02, y - 0.01, z + above_m, 0.4, True, True), WITHIN_M)
+    np.testing.assert_allclose(found.T_base_tcp, tool_down((x, y, z + wanted_m), 0.4), atol=1e-6)
 
 
 @pytest.mark.parametrize(
