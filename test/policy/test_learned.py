@@ -81,6 +81,26 @@ def test_other_noise_gives_another_keypose(policy: FlowmatchActorPolicy, seen: O
     assert np.abs(a - b).max() > 1e-3
 
 
+def test_a_sample_from_the_tail_does_not_count(
+    policy: FlowmatchActorPolicy, seen: Observation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network lets go 15 cm too high in one of many samples; that one is the first here."""
+    answer(policy, monkeypatch)
+    usual, drawn = FastKeyposeNetwork.sample, []
+
+    def sample(self: FastKeyposeNetwork, context, noise=None):  # type: ignore[no-untyped-def]
+        out = usual(self, context, noise)
+        out[0, ..., 2] += 0.15
+        drawn.append(len(out))
+        return out
+
+    monkeypatch.setattr(FastKeyposeNetwork, "sample", sample)
+    assert policy._sample(seen)[0][2] == pytest.approx(0.2)
+    one = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=policy._config.checkpoint, samples=1))
+    assert one._sample(seen)[0][2] == pytest.approx(0.35)
+    assert drawn == [8, 1]
+
+
 def test_the_measured_grasp_refines_a_prediction_unless_that_is_off(
     policy: FlowmatchActorPolicy, seen: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

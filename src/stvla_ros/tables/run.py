@@ -31,6 +31,9 @@ from stvla_ros.tables.scenes import scenes_of
 WEIGHTS_SETTING = {"heatmap": "weights", "qwen3_vl": "model"}
 """Planner's backend -> its setting that names weights."""
 
+PLAIN = {"samples": "1", "refine_m": "0.0"}
+"""Settings of a learned policy, with which its keyposes are the network's, as in the paper."""
+
 
 @dataclass(frozen=True)
 class ReadyRow:
@@ -200,9 +203,9 @@ def no_weights(missing: Iterable[Path]) -> str:
 
 
 def _overrides(row: Row, weights: Mapping[str, str]) -> dict[str, str]:
-    """Settings in place of the defaults, as for ``--set``. Tables compare what networks predict, so nothing refines it."""
+    """Settings in place of the defaults, as for ``--set``. Tables compare networks, so nothing refines their keyposes."""
     texts = {"guidance.mode": ARMS[row.arm].guidance, **weights}
-    raw = {f"policy.{row.policy}.refine_m": "0.0"} if row.policy in TRAINED else {}
+    raw = {f"policy.{row.policy}.{name}": text for name, text in PLAIN.items()} if row.policy in TRAINED else {}
     return {name: _quoted(text) for name, text in texts.items()} | raw
 
 
