@@ -11,11 +11,17 @@ from ray_caster import Scene, block, front_camera, home_robot, plate
 from stvla_ros.geometry.se3 import finger_yaw, pose, rotation_z, tool_down, wrap
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
-from stvla_ros.policy.refine import RELEASE_OFF_M, refined
+from stvla_ros.policy.observation import seen_points
+from stvla_ros.policy.refine import RELEASE_OFF_M
+from stvla_ros.policy.refine import refined as refined_with
 from stvla_ros.types import Keypose, Observation
 
 WITHIN_M = 0.05
 HELD = (Keypose(tool_down((0.5, 0.1, 0.2), 0.0), gripper_open=False),)
+
+
+def refined(seen: Observation, given: Keypose) -> Keypose:
+    return refined_with(seen, seen_points(seen)[0], given, WITHIN_M)
 
 
 def turned_block(yaw: float) -> Observation:
@@ -38,7 +44,7 @@ def test_a_way_to_a_grasp_ends_at_the_middle_with_fingers_on_opposite_faces(
 ) -> None:
     """The network is off by 2.5 cm and answers half-way between the two directions of a square."""
     given = keypose(0.52, 0.115, z, yaw + 0.6, is_open, touching)
-    found = refined(turned_block(yaw), given, WITHIN_M)
+    found = refined(turned_block(yaw), given)
     np.testing.assert_allclose(found.T_base_tcp[:2, 3], [0.5, 0.1], atol=0.003)
     assert abs(wrap(finger_yaw(found.T_base_tcp) - yaw, np.pi)) < 0.1  # of the two, the nearer one
     assert found.T_base_tcp[2, 3] == z
@@ -49,7 +55,7 @@ def test_a_small_tilt_stays() -> None:
     given = keypose(0.51, 0.1, 0.02, 0.3, False, True)
     lean = pose([[1, 0, 0], [0, np.cos(0.05), -np.sin(0.05)], [0, np.sin(0.05), np.cos(0.05)]], [0, 0, 0])
     leaning = replace(given, T_base_tcp=given.T_base_tcp @ lean)
-    found = refined(turned_block(0.0), leaning, WITHIN_M).T_base_tcp
+    found = refined(turned_block(0.0), leaning).T_base_tcp
     turn = wrap(finger_yaw(found) - finger_yaw(leaning.T_base_tcp))
     np.testing.assert_allclose(found[:3, :3], rotation_z(turn) @ leaning.T_base_tcp[:3, :3], atol=1e-9)
     assert found[2, 2] == pytest.approx(leaning.T_base_tcp[2, 2])
@@ -59,7 +65,7 @@ def test_a_small_tilt_stays() -> None:
 def test_a_release_is_moved_to_the_path_s_end(above_m: float, wanted_m: float) -> None:
     seen = observation(HELD)
     x, y, z = seen.guidance.trace.xyz_m[-1].tolist()
-    found = refined(seen, keypose(x + 0.02, y - 0.01, z + above_m, 0.4, True, True), WITHIN_M)
+    found = refined(seen, keypose(x + 0.02, y - 0.01, z + above_m, 0.4, True, True))
     np.testing.assert_allclose(found.T_base_tcp, tool_down((x, y, z + wanted_m), 0.4), atol=1e-6)
 
 
@@ -78,11 +84,11 @@ def test_a_release_is_moved_to_the_path_s_end(above_m: float, wanted_m: float) -
     ],
 )
 def test_other_keyposes_stay(history: tuple[Keypose, ...], given: Keypose) -> None:
-    assert refined(observation(history), given, WITHIN_M) is given
+    assert refined(observation(history), given) is given
 
 
 @pytest.mark.parametrize("mode", ["mask_only", "off"])
 def test_a_policy_that_does_not_see_the_path_is_not_helped_by_it(mode: str) -> None:
     given = keypose(0.51, 0.1, 0.02, 0.3, False, True)
-    assert refined(observation(mode=mode), given, WITHIN_M) is given
-    assert refined(observation(mode="full"), given, WITHIN_M) is not given
+    assert refined(observation(mode=mode), given) is given
+    assert refined(observation(mode="full"), given) is not given

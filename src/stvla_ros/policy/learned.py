@@ -16,7 +16,7 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
 from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
-from stvla_ros.policy.observation import check_guidance, policy_input
+from stvla_ros.policy.observation import check_guidance, policy_input, seen_points
 from stvla_ros.policy.refine import refined
 from stvla_ros.policy.text_input import for_policy
 from stvla_ros.types import F64, Keypose, Observation
@@ -100,11 +100,12 @@ class KeyposePolicy:
         xyz_m, quaternion, p_open = self._sample(observation)
         self._check(xyz_m, quaternion, p_open)
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
-        keypose = Keypose(T, gripper_open, touches(observation, T, gripper_open))
+        points_m, _ = seen_points(observation)
+        keypose = Keypose(T, gripper_open, touches(observation, points_m, T, gripper_open))
         if done_there(observation, keypose):
             return None
         within_m = self._config.refine_m
-        return refined(observation, keypose, within_m) if within_m > 0 else keypose
+        return refined(observation, points_m, keypose, within_m) if within_m > 0 else keypose
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""

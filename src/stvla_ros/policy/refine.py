@@ -11,14 +11,14 @@ from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import finger_yaw, pose, rotation_z, wrap
 from stvla_ros.policy.entering import is_tilted
 from stvla_ros.policy.grasp import find_grasp
-from stvla_ros.policy.observation import hand_open, seen_points
-from stvla_ros.types import F64, Keypose, Observation
+from stvla_ros.policy.observation import hand_open
+from stvla_ros.types import F32, F64, Keypose, Observation
 
 RELEASE_OFF_M = 0.01
 """A release is at most this far above or below the path's end: what falls from higher does not stay where it falls."""
 
 
-def refined(observation: Observation, keypose: Keypose, within_m: float) -> Keypose:
+def refined(observation: Observation, points_m: F32, keypose: Keypose, within_m: float) -> Keypose:
     """The keypose above or at the grasp that is measured where the path begins, or at the release where the path ends. Where
     the policy does not see the path (``mask_only``, ``off``), keyposes stay as they are.
 
@@ -29,6 +29,7 @@ def refined(observation: Observation, keypose: Keypose, within_m: float) -> Keyp
 
     Args:
         observation: What the keypose was predicted from.
+        points_m: (N, 3) what it shows of the scene (:func:`stvla_ros.policy.observation.seen_points`).
         keypose: The prediction.
         within_m: A keypose that is further beside the place than this stays as it is: it is meant for something else.
     """
@@ -46,7 +47,7 @@ def refined(observation: Observation, keypose: Keypose, within_m: float) -> Keyp
     if keypose.gripper_open == keypose.may_collide:
         return keypose  # neither above a grasp, with an open hand, nor at one
     yaw_rad = finger_yaw(keypose.T_base_tcp)
-    grasp = find_grasp(seen_points(observation)[0], path_m[0], yaw_rad)
+    grasp = find_grasp(points_m, path_m[0], yaw_rad)
     if grasp is None:
         return keypose
     place_m = np.array([*grasp.xyz_m[:2], keypose.T_base_tcp[2, 3]])
