@@ -5,9 +5,14 @@ from policy.seen import observation
 
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.policy.contact import done_there, touches
-from stvla_ros.types import Keypose
+from stvla_ros.policy.observation import seen_points
+from stvla_ros.types import Keypose, Observation
 
 HOLDING = (Keypose(tool_down((0.5, 0.1, 0.02), 0.0), gripper_open=False, may_collide=True),)
+
+
+def seen_touches(seen: Observation, T: np.ndarray, is_open: bool) -> bool:
+    return touches(seen, seen_points(seen)[0], T, is_open)
 
 
 def pose(x: float, y: float, z: float) -> np.ndarray:
@@ -15,22 +20,22 @@ def pose(x: float, y: float, z: float) -> np.ndarray:
 
 
 def test_a_grasp_touches_and_the_way_above_does_not() -> None:
-    assert touches(observation(), pose(0.5, 0.1, 0.02), False)
-    assert not touches(observation(), pose(0.5, 0.1, 0.12), True)
+    assert seen_touches(observation(), pose(0.5, 0.1, 0.02), False)
+    assert not seen_touches(observation(), pose(0.5, 0.1, 0.12), True)
 
 
 def test_a_press_on_what_is_seen_touches() -> None:
-    assert touches(observation(), pose(0.5, 0.1, 0.042), False)
+    assert seen_touches(observation(), pose(0.5, 0.1, 0.042), False)
 
 
 def test_letting_go_touches_wherever_it_happens() -> None:
-    assert touches(observation(HOLDING), pose(0.45, -0.22, 0.1), True)
-    assert not touches(observation(HOLDING), pose(0.45, -0.22, 0.2), False)
+    assert seen_touches(observation(HOLDING), pose(0.45, -0.22, 0.1), True)
+    assert not seen_touches(observation(HOLDING), pose(0.45, -0.22, 0.2), False)
 
 
 def test_an_open_hand_in_free_air_touches_nothing() -> None:
     opened = (Keypose(pose(0.45, -0.22, 0.05), gripper_open=True, may_collide=True),)
-    assert not touches(observation(opened), pose(0.45, -0.22, 0.2), True)
+    assert not seen_touches(observation(opened), pose(0.45, -0.22, 0.2), True)
 
 
 GOAL, AWAY = (0.45, -0.22), (0.5, 0.1)

@@ -81,6 +81,38 @@ def test_other_noise_gives_another_keypose(policy: FlowmatchActorPolicy, seen: O
     assert np.abs(a - b).max() > 1e-3
 
 
+def test_a_sample_from_the_tail_does_not_count(
+    policy: FlowmatchActorPolicy, seen: Observation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network lets go 15 cm too high in one of many samples; that one is the first here."""
+    answer(policy, monkeypatch)
+    usual, drawn = FastKeyposeNetwork.sample, []
+
+    def sample(self: FastKeyposeNetwork, context, noise=None):  # type: ignore[no-untyped-def]
+        out = usual(self, context, noise)
+        out[0, ..., 2] += 0.15
+        drawn.append(len(out))
+        return out
+
+    monkeypatch.setattr(FastKeyposeNetwork, "sample", sample)
+    assert policy._sample(seen)[0][2] == pytest.approx(0.2)
+    one = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=policy._config.checkpoint, samples=1))
+    assert one._sample(seen)[0][2] == pytest.approx(0.35)
+    assert drawn == [8, 1]
+
+
+def test_the_measured_grasp_refines_a_prediction_unless_that_is_off(
+    policy: FlowmatchActorPolicy, seen: Observation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(policy, monkeypatch, x=0.52, y=0.11, z=0.12, qx=1.0, qy=0.0, qz=0.0, qw=0.0, open=1.0)
+    file = policy._config.checkpoint
+    plain = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=file, refine_m=0.0))
+    for made, place in ((policy, [0.5, 0.1, 0.12]), (plain, [0.52, 0.11, 0.12])):
+        keypose = made.predict(seen)
+        assert keypose is not None
+        np.testing.assert_allclose(keypose.T_base_tcp[:3, 3], place, atol=0.003)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -35,9 +35,9 @@ def test_these_bytes() -> None:
     assert WEIGHTS.stat().st_size < 4e6
 
 
-def test_golden_output(policy: FlowmatchActorPolicy) -> None:
+def test_golden_output() -> None:
     """On a ray-cast scene: what the network computes, not whether it is right."""
-    xyz_m, quaternion, p_open = policy._sample(observation())
+    xyz_m, quaternion, p_open = registry.create("policy", "3dfa", {"samples": 1})._sample(observation())
     np.testing.assert_allclose(xyz_m, [0.63004, -0.20603, 0.10376], atol=1e-3)
     np.testing.assert_allclose(quaternion, [0.96102, -0.2726, 0.04052, -0.02205], atol=3e-3)
     assert p_open == pytest.approx(0.99996, abs=1e-3)

@@ -19,6 +19,7 @@ import pytest
 from system.conftest import Process
 
 from stvla_ros.commands import exit_codes
+from stvla_ros.commands.demo import LEARNED
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.ros import graph
@@ -106,7 +107,8 @@ def test_a_wrong_parameter_ends_everything_with_one_sentence(
 @pytest.mark.slow
 def test_demo_puts_the_red_block_in_the_plate(start: Start, params: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    process = start(CLI, "demo", "--params", str(params), "--runs", str(runs))
+    learned = [word for kind, name in LEARNED.items() for word in (f"--{kind}", name)]  # what `make demo` runs
+    process = start(CLI, "demo", "--params", str(params), *learned, "--runs", str(runs))
     code = process.wait(240.0)
     assert code == 0, process.output
     assert process.output.startswith("Put the red block in the plate.")

@@ -180,6 +180,9 @@ def test_weights_decide_what_a_row_is(tmp_path: Path) -> None:
     assert ft.settings.sections["policy"]["checkpoint"] == str(weights / "3dfa-nano-ft-0.safetensors")
     assert str(tmp_path) not in json.dumps(ft.kept), "weights are known by name and content, not by place"
     assert "--set guidance.mode=full --set policy.3dfa.checkpoint=" in ft.rerun
+    plain = {name: ft.settings.sections["policy"][name] for name in ("samples", "refine_m")}
+    assert plain == {"samples": 1, "refine_m": 0.0}, "tables compare networks"
+    assert ft.rerun.endswith("--set policy.3dfa.samples=1 --set policy.3dfa.refine_m=0.0")
     words = shlex.split(baseline.rerun)
     assert words[words.index("--set") + 1] == 'guidance.mode="off"', "without quotes YAML reads False"
     assert isinstance(made.ready(replace(FT, seed=1)), str)

@@ -152,13 +152,16 @@ def engine_of(arguments: argparse.Namespace, settings: Mapping[str, Any], output
     return engine, arguments.jobs or engine.cores
 
 
-def add_stack_arguments(parser: Parser) -> None:
-    """The options that choose the stack: backends, processes, parameters."""
+def add_stack_arguments(parser: Parser, defaults: Mapping[str, str] | None = None) -> None:
+    """The options that choose the stack: backends, processes, parameters.
+
+    Args:
+        parser: Gets them.
+        defaults: Kind of backend -> what help says of its default, if that is not the parameter file's.
+    """
     for kind in registry.BACKENDS:
-        names = registry.names(kind)
-        parser.add_argument(
-            f"--{kind}", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the parameter file's"
-        )
+        names, default = registry.names(kind), (defaults or {}).get(kind, "the parameter file's")
+        parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: {default}")
     parser.add_argument(
         "--mode",
         choices=MODES,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,7 +22,14 @@ from stvla_ros.commands.progress import (
 )
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
-from stvla_ros.sim.tasks import TASKS
+from stvla_ros.registry import BACKEND_PARAMETER
+from stvla_ros.sim.tasks import BASIC_TASKS, TASKS
+
+if TYPE_CHECKING:
+    from stvla_ros.ros.graph import GraphOptions
+
+LEARNED = {"planner": "heatmap", "policy": "3dfa"}
+"""Kind -> backend whose weights come with the package. They know :data:`BASIC_TASKS` on the plain table."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -35,7 +44,8 @@ def add_arguments(parser: Parser) -> None:
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"
     )
     parser.add_argument("--no-film", action="store_true", help="write summary.json only: no film, no storyboard")
-    add_stack_arguments(parser)
+    usual = f"for {', '.join(BASIC_TASKS)} on the plain table without --params, else the parameter file's"
+    add_stack_arguments(parser, {kind: f"{name} {usual}" for kind, name in LEARNED.items()})
 
 
 def run(arguments: Namespace) -> int:
@@ -52,7 +62,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.recorded_run import lost, record_goal
     from stvla_ros.ros.stack_environment import running_stack
 
-    console, cancel, options = Console(), CancelToken(), stack_options(arguments)
+    console, cancel, options = Console(), CancelToken(), _learned(stack_options(arguments), arguments, task)
     check_settings(options)  # before a folder is made or a process started
     settings = read_settings(options.params, options.backends, options.overrides)
     seed = TASKS[task].demo_seed if arguments.seed is None else arguments.seed
@@ -77,6 +87,16 @@ def _demo(arguments: Namespace, task: str) -> int:
     with survive_closed_output(console):
         show_outcome(console, done.result.outcome)
         show_task_state(console, done.result.state)
+        console.print(", ".join(f"{kind} {name}" for kind, name in settings.backends.items()), style="dim")
         verdict = "[green]success[/]" if done.success else "[red]no success[/]"
         console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)
+
+
+def _learned(options: GraphOptions, arguments: Namespace, task: str) -> GraphOptions:
+    """The learned planner and policy where nobody chose others, and their weights know the task and the table."""
+    if arguments.params is not None or arguments.look != "plain" or task not in BASIC_TASKS:
+        return options
+    overridden = {kind for kind in LEARNED if ".".join(BACKEND_PARAMETER[kind]) in options.overrides}
+    learned = {k: name for k, name in LEARNED.items() if options.backends[k] is None and k not in overridden}
+    return replace(options, backends={**options.backends, **learned})

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stvla_ros.geometry.cameras import depth_cloud
-from stvla_ros.geometry.depths import without_specks
-from stvla_ros.tabletop.self_filter import robot_mask
-from stvla_ros.types import F64, Keypose, Observation
+from stvla_ros.types import F32, F64, Keypose, Observation
 
 NEAR_M = 0.025
 """Points this close to the tool centre point will be touched."""
@@ -19,22 +16,20 @@ SAME_PLACE_M = 0.05
 """Contacts closer together than this horizontally are at the same place."""
 
 
-def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bool:
+def touches(observation: Observation, points_m: F32, T_base_tcp: F64, gripper_open: bool) -> bool:
     """Whether a keypose touches: the gripper lets go of something, or the tool ends at a surface.
 
     Args:
         observation: What the keypose was predicted from.
+        points_m: (N, 3) what it shows of the scene (:func:`stvla_ros.policy.observation.seen_points`).
         T_base_tcp: (4, 4) predicted tool pose.
         gripper_open: Predicted gripper state after the move.
     """
-    frame, robot, history = observation.guidance.frame, observation.robot, observation.history
+    history = observation.history
     if history and history[-1].gripper_open != gripper_open and gripper_open:
         return True  # releases what it holds
-    points = depth_cloud(frame.camera, without_specks(frame.depth_m))
-    seen = ~robot_mask(points, robot)
-    gap = points - T_base_tcp[:3, 3, None, None].astype(np.float32)
-    near = np.einsum("chw,chw->hw", gap, gap) < NEAR_M**2
-    return int(np.count_nonzero(near & seen)) >= MIN_PX
+    gap = points_m - T_base_tcp[:3, 3].astype(np.float32)
+    return int(np.count_nonzero(np.einsum("nc,nc->n", gap, gap) < NEAR_M**2)) >= MIN_PX
 
 
 def done_there(observation: Observation, keypose: Keypose) -> bool:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.cameras import cloud, depth_cloud
+from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.paths import arc_length, valid_points
 from stvla_ros.geometry.se3 import to_quaternion
 from stvla_ros.geometry.views import square_view, without_holes
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, HISTORY, U8, Guidance, Keypose, Observation, RgbdFrame, RobotState, frozen
 
 MAX_INVALID = 0.6
@@ -65,6 +67,18 @@ def policy_input(observation: Observation, start: F64 | None, size_px: int) -> P
     rows = history_rows(observation.history, observation.robot, start)
     path_m = path_points(observation.guidance)
     return PolicyInput(np.ascontiguousarray(view.rgb.transpose(2, 0, 1)), cloud(view), rows, words, path_m)
+
+
+def seen_points(observation: Observation) -> tuple[F32, F32]:
+    """Points of the guided frame above the workspace, base frame: (N, 3) of the scene, and (M, 3) of the robot and what it
+    holds."""
+    frame = observation.guidance.frame
+    points = depth_cloud(frame.camera, without_specks(frame.depth_m))
+    mask = robot_mask(points, observation.robot).ravel()
+    flat = points.reshape(3, -1)
+    x, y, z = flat
+    useful = (z > -0.02) & (z < 0.6) & (x > 0.0) & (x < 1.0) & (np.abs(y) < 0.8)
+    return flat[:, useful & ~mask].T, flat[:, useful & mask].T
 
 
 def path_points(guidance: Guidance) -> F32:
@@ -151,13 +165,18 @@ def history_rows(history: tuple[Keypose, ...], robot: RobotState, start: F64 | N
     Returns:
         (3, 8) float32: xyz in metres, quaternion xyzw, 1 for open.
     """
-    is_open = history[-1].gripper_open if history else robot.gripper_m > OPEN_M
+    is_open = hand_open(history, robot)
     rows = [pose_row(k.T_base_tcp, k.gripper_open) for k in history[-HISTORY:-1]]
     if history and len(history) < HISTORY and start is not None:
         rows.insert(0, pose_row(start, True))
     rows.append(pose_row(robot.T_base_tcp, is_open))
     rows = [rows[0]] * (HISTORY - len(rows)) + rows
     return np.stack(rows)
+
+
+def hand_open(history: tuple[Keypose, ...], robot: RobotState) -> bool:
+    """Whether the gripper is open, to a policy: as the last keypose left it."""
+    return history[-1].gripper_open if history else robot.gripper_m > OPEN_M
 
 
 def pose_row(T_base_tcp: F64, gripper_open: bool) -> F32:

@@ -15,13 +15,12 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import FINGERTIP_M, HOME_Q_RAD, Q_MAX_RAD
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import depth_cloud
-from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import backed_off, finger_yaw, inverse, tool_down, wrap
 from stvla_ros.policy.entering import at, is_tilted, tilted, way_in
 from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
+from stvla_ros.policy.observation import seen_points
 from stvla_ros.tabletop.interaction import is_holding
-from stvla_ros.tabletop.self_filter import may_hold, robot_mask
+from stvla_ros.tabletop.self_filter import may_hold
 from stvla_ros.types import F32, F64, Keypose, Observation
 
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
@@ -293,13 +292,7 @@ def _grasp(scene: _Scene) -> Grasp | None:
 
 
 def _prepare(observation: Observation) -> _Scene:
-    frame = observation.guidance.frame
-    points = depth_cloud(frame.camera, without_specks(frame.depth_m))
-    mask = robot_mask(points, observation.robot).ravel()
-    flat = points.reshape(3, -1)
-    x, y, z = flat
-    useful = (z > -0.02) & (z < 0.6) & (x > 0.0) & (x < 1.0) & (np.abs(y) < 0.8)
-    return _Scene(observation, flat[:, useful & ~mask].T, flat[:, useful & mask].T)
+    return _Scene(observation, *seen_points(observation))
 
 
 def _keypose(xyz_m: F64, yaw_rad: float, *, gripper_open: bool, may_collide: bool = False) -> Keypose:

@@ -25,11 +25,14 @@ from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.stack import PARTS, StackSettings, plain, read_settings
 from stvla_ros.files import digest, keep_settings
 from stvla_ros.rcl_yaml import RclYamlError, read_value
-from stvla_ros.tables.protocol import ARMS, SHIPPED, Protocol, Row
+from stvla_ros.tables.protocol import ARMS, SHIPPED, TRAINED, Protocol, Row
 from stvla_ros.tables.scenes import scenes_of
 
 WEIGHTS_SETTING = {"heatmap": "weights", "qwen3_vl": "model"}
 """Planner's backend -> its setting that names weights."""
+
+PLAIN = {"samples": "1", "refine_m": "0.0"}
+"""Settings of a learned policy, with which its keyposes are the network's, as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +203,10 @@ def no_weights(missing: Iterable[Path]) -> str:
 
 
 def _overrides(row: Row, weights: Mapping[str, str]) -> dict[str, str]:
-    """Settings in place of the defaults, as for ``--set``."""
+    """Settings in place of the defaults, as for ``--set``. Tables compare networks, so nothing refines their keyposes."""
     texts = {"guidance.mode": ARMS[row.arm].guidance, **weights}
-    return {name: _quoted(text) for name, text in texts.items()}
+    raw = {f"policy.{row.policy}.{name}": text for name, text in PLAIN.items()} if row.policy in TRAINED else {}
+    return {name: _quoted(text) for name, text in texts.items()} | raw
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,7 @@ from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.policy.learned import choose_device
-from stvla_ros.policy.observation import check_depth, check_guidance, spoken
+from stvla_ros.policy.observation import check_depth, check_guidance, seen_points, spoken
 from stvla_ros.policy.st4vla.actions import ToolPose, filled_in, tool_poses
 from stvla_ros.policy.st4vla.checkpoint import St4VlaCheckpoint, read
 from stvla_ros.policy.st4vla.heads import action_head
@@ -81,7 +81,7 @@ class St4VlaPolicy:
             self._next, self._for = self._chunk(observation, words), now
         following = self._next.pop(0)
         T, is_open = following.T_base_tcp, following.gripper_open
-        self._last = Keypose(T, is_open, touches(observation, T, is_open))
+        self._last = Keypose(T, is_open, touches(observation, seen_points(observation)[0], T, is_open))
         if done_there(observation, self._last):
             self._next = []
             return None
