@@ -273,7 +273,7 @@ def test_copies_come_from_what_is_seen_and_do_not_repeat(seed: int) -> None:
     cells = np.argwhere(copies.which >= 0)
     assert (copies.which[~hidden] < 0).all()
     assert len(cells) > 0.98 * hidden.sum()
-    index, _ = plane.cells(plane.xy(cells) + copies.offsets[copies.which[copies.which >= 0]])
+    index, _ = plane.cells(*(plane.xy(cells) + copies.offsets[copies.which[copies.which >= 0]]).T)
     assert not np.isnan(sources.lent[index]).any()
     assert np.bincount(index).max() <= 8, "no place serves again and again"
     assert np.unique(index).size > 0.4 * len(index)
@@ -282,7 +282,7 @@ def test_copies_come_from_what_is_seen_and_do_not_repeat(seed: int) -> None:
 def test_places_on_the_plane_come_back_to_their_cells() -> None:
     plane, hidden, _ = grid_scene(0)
     cells = np.argwhere(hidden)
-    index, depth = plane.cells(plane.xy(cells))
+    index, depth = plane.cells(*plane.xy(cells).T)
     np.testing.assert_array_equal(index, (cells[:, 0] + 1) * (hidden.shape[1] + 2) + cells[:, 1] + 1)
     assert (depth > 0).all()
     np.testing.assert_allclose(plane.shifts(np.zeros((1, 2))), np.eye(3)[None], atol=1e-9)

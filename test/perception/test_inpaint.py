@@ -14,7 +14,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays
 from stvla_ros.perception.inpaint import FillConfig, Filled, Filler, fill, fit_planes
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients
-from stvla_ros.perception.inpaint.layers import table_edges
+from stvla_ros.perception.inpaint.layers import LayerMap, split_layers, table_edges
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane, inverse_depth_plane
 from stvla_ros.types import Camera, RgbdFrame
 
@@ -117,6 +117,27 @@ def test_straight_edges_are_found_between_the_pixels() -> None:
     table, beyond = (np.where(side, np.uint8(255), np.uint8(0)) for side in (distance > 1, distance < -1))
     (edge,) = table_edges(table, beyond)
     np.testing.assert_allclose(edge, [0.6, 0.8, -150.3], atol=0.1)
+
+
+def layers_behind(rows_beyond: int) -> LayerMap:
+    """Of a hole 20 px wide that reaches so many rows beyond a straight edge; a floor and a wall are seen there."""
+    v, u = np.mgrid[0:200, 0:320]
+    depth = np.where(v < 100, np.where(u < 165, 3.0, 5.0), 1.0).astype(np.float32)
+    hidden, table, beyond = np.zeros((3, 200, 320), np.uint8)
+    hidden[100 - rows_beyond : 130, 150:170] = 255
+    table[(v >= 100) & (hidden == 0)] = 255
+    beyond[(v < 100) & (hidden == 0)] = 255
+    return split_layers(Grid((slice(0, 200), slice(0, 320)), 4), hidden, table, beyond, depth, 20)
+
+
+def test_less_than_a_cell_beyond_the_edge_is_no_layer() -> None:
+    assert layers_behind(0).labels is None
+    some = layers_behind(2).labels
+    assert some is not None
+    assert np.unique(some[98:130, 150:170], return_counts=True)[1].tolist() == [600, 40], "the few px of the other join"
+    many = layers_behind(20).labels
+    assert many is not None
+    assert len(np.unique(many[80:130, 150:170])) == 3
 
 
 def test_a_round_table_is_followed_to_a_few_pixels() -> None:

@@ -15,10 +15,14 @@ from stvla_ros.types import F32, F64, U8, Bool, Camera
 TALLEST_M = 0.4
 """What is higher above the table casts no shadow here: arms and walls are no columns that stand on the table."""
 
+HOVERS_M = 0.06
+"""What is seen this far above everything below it hovers, as a hand does: no shadow begins at its foot."""
+
 _LOWEST_M = 0.008
 _REACH_M = 0.15
 _MOST_CELLS = 200
 _GAP_CELLS = 5
+_FOOT_CELLS = 9
 _FURTHEST_M = 10.0
 _LOST_SHARE = 0.3
 
@@ -64,12 +68,14 @@ class ElevationMap:
     Attributes:
         removed_m: (rows along y, columns along x) height of what goes.
         kept_m: The same of what stays.
+        standing_m: The same of what stays and does not hover (:data:`HOVERS_M`).
         corner_m: (2,) x and y of the first cell's outer corner.
         cell_m: Edge of a cell.
     """
 
     removed_m: F32
     kept_m: F32
+    standing_m: F32
     corner_m: F64
     cell_m: float
 
@@ -106,7 +112,9 @@ class ElevationMap:
         removed_m, kept_m = (
             _highest(x[some], y[some], height[some], (length, width)) for some in (inside & goes, inside & ~goes)
         )
-        return cls(removed_m, kept_m, corner, cell)
+        stays = inside & ~goes
+        standing_m = _standing(x[stays], y[stays], height[stays], (length, width))
+        return cls(removed_m, kept_m, standing_m, corner, cell)
 
     @property
     def height_m(self) -> F32:
@@ -115,11 +123,11 @@ class ElevationMap:
 
     def halved(self) -> ElevationMap:
         """The same in cells twice as large."""
-        removed_m, kept_m = (
+        removed_m, kept_m, standing_m = (
             np.asarray(cv2.dilate(m, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2], dtype=np.float32, order="C")
-            for m in (self.removed_m, self.kept_m)
+            for m in (self.removed_m, self.kept_m, self.standing_m)
         )
-        return ElevationMap(removed_m, kept_m, self.corner_m, 2 * self.cell_m)
+        return ElevationMap(removed_m, kept_m, standing_m, self.corner_m, 2 * self.cell_m)
 
     def places(self, xy_m: F64) -> tuple[npt.NDArray[np.intp], Bool]:
         """Flat index of the cell of each point (2, rows, columns), 0 beyond the map; and which points lie on it."""
@@ -207,6 +215,18 @@ def _highest(x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], height_m: F32, sh
     np.maximum.at(cells, (y, x), height_m)
     closed = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((_GAP_CELLS,) * 2, np.uint8))
     return np.asarray(cv2.dilate(closed, np.ones((3, 3), np.uint8)), dtype=np.float32)
+
+
+def _standing(x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], height_m: F32, shape: tuple[int, int]) -> F32:
+    """:func:`_highest` of what does not hover over the table or over what stands there, from the table up."""
+    below, count = np.zeros(shape, dtype=np.float32), -1
+    while True:
+        stands = height_m < below[y, x] + HOVERS_M
+        before, count = count, int(np.count_nonzero(stands))
+        if count in (before, len(stands)):
+            return _highest(x[stands], y[stands], height_m[stands], shape)
+        np.maximum.at(below, (y[stands], x[stands]), height_m[stands])
+        below = np.asarray(cv2.dilate(below, np.ones((_FOOT_CELLS,) * 2, np.uint8)), dtype=np.float32)
 
 
 def _xy_m(

@@ -249,7 +249,7 @@ class _Plan:
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
             colour, off = patch.smooth(view)
-            if first and self._config.grain > 0 and surface.plane is not None:
+            if first and self._config.grain > 0 and surface.plane is not None and patch.coloured:
                 plane = Plane.of(patch.grid, frame.camera, surface.plane)
                 if plane is not None:
                     before = self._copies if layer == TABLE else None

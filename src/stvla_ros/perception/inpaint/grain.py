@@ -84,20 +84,28 @@ class Plane:
         )
         return np.asarray(self.H[2, 0] * columns + (self.H[2, 1] * rows + self.H[2, 2])[:, None] > 1 / MAX_DEPTH_M)
 
-    def cells(self, xy: FloatArray) -> tuple[Indices, F32]:
-        """(...,) flat index, in the grid with a border of one cell around it, of the cells at places (..., 2).
+    def cells(self, x: FloatArray, y: FloatArray) -> tuple[Indices, F32]:
+        """(...,) flat index, in the grid with a border of one cell around it, of the cells at places.
 
         The second result is their depth; places outside or behind the camera are in the border.
         """
         (rows, columns), s, (top, left) = self.grid.cells, self.grid.stride, (w.start for w in self.grid.window)
         to_cell = np.array([[1, 0, 0.5 - left], [0, 1, 0.5 - top], [0, 0, s]]) / s  # rounds down to the cell
         a, b, c = (to_cell @ self.back).astype(np.float32)
-        x, y = xy[..., 0].astype(np.float32), xy[..., 1].astype(np.float32)
-        depth = c[0] * x + c[1] * y + c[2]
+        x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+        column, row, depth = (k[0] * x for k in (a, b, c))
+        for p, k in ((column, a), (row, b), (depth, c)):  # in place: new arrays cost more than the sums
+            p += k[1] * y
+            p += k[2]
         inverse = 1 / np.maximum(depth, np.float32(1e-3))
-        column, row = (a[0] * x + a[1] * y + a[2]) * inverse, (b[0] * x + b[1] * y + b[2]) * inverse
-        column, row = np.clip(column, -1, columns) + 1, np.clip(row, -1, rows) + 1
-        return row.astype(np.intp) * (columns + 2) + column.astype(np.intp), depth
+        for p, n in ((column, columns), (row, rows)):
+            p *= inverse
+            np.clip(p, -1, n, out=p)
+            p += 1
+        index = row.astype(np.intp)
+        index *= columns + 2
+        index += column.astype(np.intp)
+        return index, depth
 
     def shifts(self, offsets: F64) -> F64:
         """(K, 3, 3) from pixels to those that show the plane by offsets (K, 2) further."""
@@ -176,7 +184,8 @@ def _take(which: I32, cells: Indices, number: Indices, first: int, good: Bool) -
 
 def _usable(plane: Plane, cells: Indices, offset: F64, sources: Sources) -> Bool:
     """(N,) whether cells (N, 2) can be copied from an offset (N, 2)."""
-    return np.asarray(~np.isnan(sources.lent[plane.cells(plane.xy(cells) + offset)[0]]))
+    x, y = (plane.xy(cells) + offset).T
+    return np.asarray(~np.isnan(sources.lent.take(plane.cells(x, y)[0])))
 
 
 def _remembered(plane: Plane, hidden: Bool, sources: Sources, before: Copies) -> I32:
@@ -251,12 +260,13 @@ class _Search:
         return np.asarray(offsets[np.arange(len(offsets)), which])
 
     def _cost(self, offsets: F32) -> F32:
-        index, depth = self.plane.cells(self.points[:, None] + offsets[:, :, None])
-        value = self.value[index]
-        missing = np.isnan(value[..., :_PROBES]).mean(axis=2, dtype=np.float32)
+        x, y = (self.points[:, None, :, i] + offsets[:, :, None, i] for i in range(2))
+        index, depth = self.plane.cells(x, y)
+        value = self.value.take(index)
+        missing = np.count_nonzero(np.isnan(value[..., :_PROBES]), axis=2) / np.float32(_PROBES)
         step = np.abs(value[..., _PROBES:] - self.here[:, None])
         step = np.where(np.isnan(step), np.float32(_NO_MATCH), step).mean(axis=2)
-        here = self.plane.cells(self.points[:, 0])[1][:, None]
+        here = self.plane.cells(*np.moveaxis(self.points[:, 0], -1, 0))[1][:, None]
         zoom = np.abs(np.log(np.maximum(depth[..., 0], np.float32(1e-3)) / here))
         return np.asarray(_MISSING * missing + _ZOOM * zoom + step)
 
@@ -272,7 +282,8 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
     """
     grid, s = plane.grid, plane.grid.stride
     h, w = (side.stop - side.start for side in grid.window)
-    out = np.ones((h, w, 3), dtype=np.float32)
+    free = cv2.resize((copies.which < 0).astype(np.float32), None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[:h, :w]
+    out = cv2.merge([free, free, free])  # what no copy weighs
     to_source = plane.shifts(copies.offsets)
     for k, (rows, columns) in enumerate(find_objects(copies.which + 1)):
         y, x = max(rows.start - 1, 0), max(columns.start - 1, 0)
@@ -280,9 +291,8 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
         weight = cv2.resize(cells, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
         part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
         weight = cv2.merge([weight, weight, weight])  # without broadcasting, which is slow over three channels
-        gained = cv2.multiply(_ratio(grid, to_source[k], part, rgb, sources.mean), weight)
-        out[part] += cv2.subtract(gained, weight)
-    return out
+        cv2.accumulateProduct(_ratio(grid, to_source[k], part, rgb, sources.mean), weight, out[part])
+    return np.asarray(out, dtype=np.float32)
 
 
 def _ratio(grid: Grid, to_source: F64, part: Slices, rgb: U8, mean: F32) -> F32:

@@ -67,14 +67,21 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32, ne
     if at_edge is None:
         return LayerMap(None)
     off = _off_table(grid, at_edge, table, beyond)
-    v, u = np.nonzero(off)
-    if not len(u):
+    v, u = np.divmod(np.flatnonzero(off), off.shape[1])
+    if len(u) < grid.stride**2:  # less than a cell: within the error of the edge
         return LayerMap(None)
     planes, which = _planes_behind(grid, beyond, depth_m, np.column_stack([u, v]))
+    which = _without_crumbs(which, grid.stride**2)
     labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
     labels[v, u] = which
     _continue(labels, hidden, near_px)
     return LayerMap(labels, planes)
+
+
+def _without_crumbs(which: U8, least_px: int) -> U8:
+    """Labels (N,) of pixels, in which those with fewer pixels than ``least_px`` become the most frequent one."""
+    counts = np.bincount(which)
+    return np.where(counts[which] < least_px, np.uint8(counts.argmax()), which)
 
 
 def _continue(labels: U8, hidden: U8, near_px: int) -> None:
@@ -186,8 +193,9 @@ def _crossings(table: U8, beyond: U8, axis: int) -> F64:
     reach = np.ones((2 * _GAP_PX + 1, 1) if axis == 0 else (1, 2 * _GAP_PX + 1), np.uint8)
     near_table, near_beyond = (np.asarray(cv2.dilate(mask, reach), dtype=np.uint8) for mask in (table, beyond))
     kind = (table & 1 & near_beyond) | (beyond & 2 & near_table)
-    place = np.nonzero(kind)
-    kinds, line, along = kind[place], place[1 - axis], place[axis]
+    at = np.flatnonzero(kind > 0)
+    place = np.divmod(at, kind.shape[1])
+    kinds, line, along = kind.take(at), place[1 - axis], place[axis]
     if axis == 0:
         order = np.lexsort((along, line))
         kinds, line, along = kinds[order], line[order], along[order]
@@ -227,7 +235,8 @@ def _refined(points: F64, line: F64) -> F64:
         if len(near) < 3:
             return line
         centre = near.mean(axis=0)
-        normal = np.linalg.svd(near - centre, full_matrices=False)[2][1]
+        off = near - centre
+        normal = np.linalg.eigh(off.T @ off)[1][:, 0]
         line = np.append(normal, -normal @ centre)
     return line
 
@@ -287,7 +296,7 @@ def fit_planes(A: F64, inverse_depth: F64, seed: int = 0) -> list[tuple[F64, npt
 
 def refit(A: F64, inverse_depth: F64) -> F64:
     """(3,) least-squares plane of (N, 3) rows and (N,) inverse depths."""
-    return np.asarray(np.linalg.lstsq(A, inverse_depth, rcond=None)[0], dtype=np.float64)
+    return np.asarray(np.linalg.lstsq(A.T @ A, A.T @ inverse_depth, rcond=None)[0], dtype=np.float64)
 
 
 def _close(A: F64, inverse_depth: F64, plane: F64) -> npt.NDArray[np.bool_]:

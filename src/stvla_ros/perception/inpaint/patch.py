@@ -150,6 +150,11 @@ class Patch:
         self._hidden: Bool = grid.share(colour | depth) > 0
         self._take_grain()
 
+    @property
+    def coloured(self) -> bool:
+        """It replaces the colour of at least a cell: of less, nobody sees the grain."""
+        return len(self.colour.inside) >= self.grid.stride**2
+
     def _take_grain(self) -> None:
         if self._texture is not None:
             flat = self._texture.reshape(-1, 3)
@@ -222,7 +227,8 @@ class Patch:
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
-        if self._uniform or self._membrane is None:  # for ghosts, and for the grain that is learnt once
+        learns = self._membrane is None and self.coloured  # the grain, once
+        if self._uniform or learns:
             odd, foreign = odd_cells(values[..., :3], known)
             self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
             if self._uniform:

@@ -9,6 +9,8 @@ goes on beyond the reach of all things is no shadow of theirs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,9 @@ HUE = 0.16
 
 LONGEST = 1.0
 """Length over height of the longest shadow that is accepted on the image's word alone."""
+
+SHORT = 0.3
+"""The same where the shadow of something that hovers may lie: a hand over the table darkens it anywhere below."""
 
 _ALONE = 0.1
 """Least strength of a shadow that the lamp does not explain."""
@@ -69,8 +74,8 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     if things is None or np.count_nonzero(table) < _FEWEST or not hole.any():
         return np.zeros(table.shape, dtype=np.float32)
     lit, log_light = _light(colour, table)
-    near, other = _reaches(things, ground)
-    reached = (near > 0) | (other > 0)
+    near, close, other, any_other = _reaches(things, ground)
+    reached = (near > 0) | (any_other > 0)
     dark = _missing_light(colour, table, lit, log_light)
     noise = min(_noise(dark[some]) for some in (table, table & ~reached))
     least = max(DARKER, GRAIN * noise)
@@ -80,7 +85,9 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     alone, explained = ends & (near > 0), _dilated(gone, _BESIDE_CELLS) > 0
     trust = _trust(dark, table, alone, gone, noise)
     trust = trust if lamp is None else np.where(explained, trust, _UNEXPLAINED * trust)
-    taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
+    beside = (close > 0) & (explained | (lamp is None)) & (_dilated(kept, _BESIDE_CELLS) <= 0)
+    ours = (gone + near >= kept + other) & (beside | (gone + near >= kept + any_other))
+    taken = np.where(ours, trust * dark + (1 - trust) * gone, 0)
     strength = _accepted((taken / least).astype(np.float32), hole, max(DARKER, 2 * GRAIN * noise) / least)
     return _with_penumbra(strength, log_light, table, alone & explained & (near >= other), noise)
 
@@ -93,15 +100,15 @@ def _trust(dark: F32, table: Bool, alone: Bool, gone: F32, noise: float) -> F32:
     return np.where(seen, doubt / (doubt + noise**2), 0).astype(np.float32)
 
 
-def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
-    """(rows, columns) how deep each cell lies within reach of the removed and of the kept things, m; 0 beyond."""
+def _reaches(things: ElevationMap, ground: Ground) -> Iterator[F32]:
+    """(rows, columns) how deep each cell lies, m, 0 beyond: within reach of the removed things, in the nearer part of it,
+    within reach of what stays and stands, and of all that stays."""
     coarse = things.halved()
     place, inside = coarse.places(ground.xy_m)
-    depths = (
-        reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m)
-    )
-    removed, kept = (np.where(inside, np.maximum(d, 0), 0).astype(np.float32) for d in depths)
-    return removed, kept
+    heights_m = (coarse.removed_m, coarse.removed_m, coarse.standing_m, coarse.kept_m)
+    for height_m, longest in zip(heights_m, (LONGEST, SHORT, LONGEST, LONGEST), strict=True):
+        depth = reach_m(height_m, coarse.cell_m, longest).reshape(-1)[place]
+        yield np.where(inside, np.maximum(depth, 0), 0).astype(np.float32)
 
 
 def _evidence(log_light: F32, table: Bool, used: Bool, things: ElevationMap, ground: Ground) -> Evidence:
