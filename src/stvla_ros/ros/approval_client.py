@@ -71,8 +71,10 @@ def plans() -> Iterator[Callable[[str], TracePlan | None]]:
         The plan of an id, if it has been heard.
     """
     heard: dict[str, TracePlanMsg] = {}
+
+    def hear(message: TracePlanMsg) -> None:
+        heard[message.plan_id] = message
+
     with client_node("plan_listener") as node:
-        node.create_subscription(
-            TracePlanMsg, "stvla/plan", lambda plan: heard.update({plan.plan_id: plan}), qos.LATCHED
-        )
+        node.create_subscription(TracePlanMsg, "stvla/plan", hear, qos.LATCHED)
         yield lambda plan_id: plan_from_msg(heard[plan_id]) if plan_id in heard else None
