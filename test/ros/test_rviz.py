@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stvla_ros.ros.frames import CameraConfig
-from stvla_ros.ros.keypose_marker import NAMESPACE
+from stvla_ros.ros.keypose_marker import ALL, FEEDBACK, UPDATE
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "stvla.rviz").read_text())["Visualization Manager"]
@@ -61,7 +61,10 @@ def test_the_cloud_has_the_cameras_topics() -> None:
 def test_the_keyposes_marker_is_shown_and_can_be_used() -> None:
     """Its menu opens only while the tool 'Interact' is chosen, which RViz takes first."""
     (marker,) = (display for display in DISPLAYS if kind(display) == "InteractiveMarkers")
-    assert marker["Interactive Markers Namespace"] == f"/{NAMESPACE}"
+    namespace = marker["Interactive Markers Namespace"]
+    assert [f"{namespace}/{name}" for name in ("update", "feedback", "get_interactive_markers")] == [
+        f"/{name}" for name in (UPDATE, FEEDBACK, ALL)
+    ]
     assert CONFIG["Tools"][0]["Class"] == "rviz_default_plugins/Interact"
 
 

@@ -19,7 +19,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.motion.approval import Status
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
-from stvla_ros.ros.keypose_marker import NAMESPACE, UPDATES
+from stvla_ros.ros.keypose_marker import ALL, FEEDBACK, UPDATE, UPDATES
 
 
 class Arm(RobotHarness):
@@ -49,9 +49,9 @@ class Rviz:
 
     def __init__(self, arm):
         self.arm, self.updates, self.queue = arm, [], []
-        arm.node.create_subscription(Update, f"/{NAMESPACE}/update", self.queue.append, UPDATES)
-        self.out = arm.node.create_publisher(Feedback, f"/{NAMESPACE}/feedback", UPDATES)
-        first = arm.service(GetInteractiveMarkers, f"/{NAMESPACE}/get_interactive_markers")
+        arm.node.create_subscription(Update, UPDATE, self.queue.append, UPDATES)
+        self.out = arm.node.create_publisher(Feedback, FEEDBACK, UPDATES)
+        first = arm.service(GetInteractiveMarkers, f"/{ALL}")
         self.markers, self.number = {marker.name: marker for marker in first.markers}, first.sequence_number
         while self.out.get_subscription_count() == 0:
             stalls.time.sleep(0.01)

@@ -28,7 +28,10 @@ from stvla_ros.motion.approval import Proposal, Status, describe
 from stvla_ros.ros.convert import matrix_to_pose
 from stvla_ros.ros.markers import ASKED, CLOSED_M
 
-NAMESPACE = "stvla/keypose"
+UPDATE, FEEDBACK = "stvla/keypose/update", "stvla/keypose/feedback"
+ALL = "stvla/keypose/get_interactive_markers"
+"""To RViz they are one: the namespace ``/stvla/keypose``."""
+
 UPDATES = QoSProfile(depth=100)
 """That of RViz's subscription, and of its publisher of feedback."""
 
@@ -59,9 +62,9 @@ class KeyposeMarker:
         self._lock = threading.Lock()
         self._marker: InteractiveMarker | None = None
         self._number = 0
-        self._out = node.create_publisher(InteractiveMarkerUpdate, f"{NAMESPACE}/update", UPDATES)
-        node.create_subscription(InteractiveMarkerFeedback, f"{NAMESPACE}/feedback", self._hear, UPDATES)
-        node.create_service(GetInteractiveMarkers, f"{NAMESPACE}/get_interactive_markers", self._all)
+        self._out = node.create_publisher(InteractiveMarkerUpdate, UPDATE, UPDATES)
+        node.create_subscription(InteractiveMarkerFeedback, FEEDBACK, self._hear, UPDATES)
+        node.create_service(GetInteractiveMarkers, ALL, self._all)
 
     def show(self, proposal: Proposal) -> None:
         """The marker of a motion that waits; none once it does not."""
