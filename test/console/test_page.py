@@ -287,12 +287,12 @@ def test_the_cameras_view_follows_the_camera_and_says_that_its_picture_is_old(se
         find = browser._client.scene.get_handle_by_name
         write(socket, served.widget("Look through the camera"), True)
         wait(lambda: find("/picture") is not None and 'data-left="0.000"' in browser._alive.content)
-        assert shown_by(find("/picture")).shape == (720, 960, 3)
+        wait(lambda: shown_by(find("/picture")).shape == (720, 960, 3))
         picture, T = find("/picture"), frame.camera.T_base_camera.copy()
         served.views.put(FRAME, replace(frame, rgb=frame.rgb // 2))
         wait(lambda: 'data-left="0.000"' not in browser._alive.content)
         assert find("/picture") is picture
-        assert shown_by(picture).max() <= 140
+        wait(lambda: shown_by(picture).max() <= 140)
         T[:3, 3] += (0.1, 0.0, 0.0)
         served.views.put(FRAME, replace(frame, camera=replace(frame.camera, T_base_camera=T)))
         wait(lambda: np.allclose(browser._client.camera.position, T[:3, 3]))

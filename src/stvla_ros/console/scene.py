@@ -13,6 +13,7 @@ from stvla_ros.console.views import BOXES, CLOUD, JOINTS, OBSTACLES, PATH, Boxes
 from stvla_ros.description.hulls import hull_meshes, read_obj, visual_meshes
 from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import (
+    ARM_JOINTS,
     BASE_LINK,
     FINGER_LINKS,
     HAND_LINK,
@@ -180,14 +181,16 @@ class Scene:
                         draw(value)
 
     def _move(self, state: RobotState) -> None:
-        """Pose the robot. Only what turns or slides is set: viser compares what it is given with what it has, slowly."""
-        first, self._drawn = self._drawn is None, state
+        """Pose the robot. Only what has turned or slid is set: viser compares what it is given with what it has, slowly."""
+        before, self._drawn = self._drawn, state
+        turned = dict(zip(ARM_JOINTS, state.q_rad != before.q_rad, strict=True)) if before is not None else {}
+        slid = before is not None and state.gripper_m != before.gripper_m
         poses = _in_parents(state)
         for joint in ROBOT_JOINTS:
             handle, (wxyz, position_m) = self._robot[joint.child], poses[joint.child]
-            if first or joint.kind == "revolute":
+            if before is None or turned.get(joint.name, False):
                 handle.wxyz = wxyz
-            if first or joint.kind == "prismatic":
+            if before is None or (slid and joint.kind == "prismatic"):
                 handle.position = position_m
 
     def _cloud(self, cloud: Cloud) -> None:
