@@ -38,8 +38,7 @@ def test_a_task_keypose_by_keypose_with_one_refusal():
 
 def test_a_dry_run_prints_the_plan_and_writes_the_picture_and_nothing_moves(tmp_path):
     """`stvla run --dry-run` in a process of its own; every joint state until its end says that the arm stands."""
-    options = GraphOptions(mode="composed", overrides=MORE_SLACK | {"executor.executor.max_frame_age_s": "10.0"})
-    with StackHarness(options) as stack:
+    with StackHarness(GraphOptions(mode="composed", overrides=MORE_SLACK)) as stack:
         instruction = stack.reset("pick_place", 2).instruction
         assert stack.stands_still(0.3)
         before, heard = stack.states.state().q_rad, []
