@@ -66,3 +66,10 @@ def test_what_has_ended_needs_no_priority() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     run_when_idle(ended.pid)
+
+
+def test_no_thread_of_a_process_has_a_priority_of_its_own() -> None:
+    """One of lower priority holds Python's lock while it waits for a core, and every other thread waits with it."""
+    sources = [*(Path(__file__).parents[1] / "src" / "stvla_ros").rglob("*.py")]
+    assert len(sources) > 300
+    assert [file.name for file in sources if "get_native_id" in file.read_text()] == []

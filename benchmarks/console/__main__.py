@@ -2,7 +2,7 @@
 
 ``fuzz``: malformed messages, wrong tokens, foreign paths, readers that never read. ``stop``: from a click on the page to
 standstill. ``frozen``: ``stvla stop`` while the page's process is frozen. ``load``: the stack without and with people who
-watch.
+watch. ``page``: what they cost a page alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 
-from benchmarks.console import fuzz
+from benchmarks.console import fuzz, page
 
 
 def main() -> None:
@@ -32,11 +32,16 @@ def main() -> None:
     watch = ways.add_parser("load", help="the stack without and with people who watch")
     watch.add_argument("--clients", type=int, default=8, help="who look at the page (default 8)")
     watch.add_argument("--minutes", type=float, default=10.0, help="of both (default 10)")
+    alone = ways.add_parser("page", help="CPU time of a page alone, without and with people who watch")
+    alone.add_argument("--clients", type=int, default=8, help="who look at the page (default 8)")
+    alone.add_argument("--seconds", type=float, default=30.0, help="of both (default 30)")
     for way in (click, freeze, watch):
         way.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "42")), help="ROS domain")
     options = parser.parse_args()
     if options.way == "fuzz":
         found = fuzz.run(options.messages, options.seconds, options.seed)
+    elif options.way == "page":
+        found = page.run(options.clients, options.seconds)
     else:
         os.environ["ROS_DOMAIN_ID"] = str(options.domain)
         from benchmarks.console import stack

@@ -126,7 +126,7 @@ class Trials:
         clicked, load = time.monotonic(), os.getloadavg()[0]
         person.click(label)
         still = self._standstill(clicked)
-        arrived = link.forwarded_s if link is not None else clicked
+        arrived = link.arrived_s(clicked) if link is not None else clicked
         return Click(still - clicked, still - arrived, self._again(still), load)
 
     def _again(self, still: float) -> bool:

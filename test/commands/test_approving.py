@@ -14,7 +14,7 @@ from stvla_ros.commands.approving import NOBODY, TerminalApproval
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.motion.approval import Proposal, Status
-from stvla_ros.types import JointPath, Keypose
+from stvla_ros.types import JointPath, Keypose, TracePlan
 
 PATH = JointPath(np.zeros((2, 7)), np.zeros((2, 7)), np.array([0.0, 1.5]))
 PROPOSAL = Proposal("m-1", "p", Keypose(tool_down([0.5, -0.1, 0.02], 0.0), False, True), (PATH, PATH), left_s=60.0)
@@ -45,6 +45,20 @@ def test_a_motion_is_shown_with_what_a_person_needs(terminal: Terminal) -> None:
     terminal.approval.hear(PROPOSAL)
     assert "(0.500, -0.100, 0.020) m, may touch, then the gripper is closed; 2 motions, 3.0 s" in terminal.shown[0]
     assert "y: do it" in terminal.shown[0]
+
+
+def test_a_dry_run_shows_the_plan_before_its_motion() -> None:
+    shown: list[str] = []
+    uv = np.linspace((100.0, 200.0), (800.0, 900.0), 8)
+    plan = TracePlan("put it down", "put it there", uv, 0.8, np.linspace(0.0, -0.1, 8), 0, False, "colour", "", 0, "p")
+    terminal = TerminalApproval(shown.append, CancelToken(), {"p": plan}.get)
+    terminal.hear(replace(PROPOSAL, status=Status.DRY_RUN))
+    assert shown[0].startswith("Plan p of 'colour': put it there\n")
+    assert "(100, 200) +0  (200, 300) -14" in shown[0]
+    assert shown[0].endswith("(800, 900) -100")
+    assert shown[1].endswith(": dry run, not done.")
+    terminal.hear(replace(PROPOSAL, plan_id="", status=Status.DRY_RUN))
+    assert len(shown) == 3, "a motion without a plan"
 
 
 @pytest.mark.parametrize(

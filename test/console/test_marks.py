@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stalls
 from console.test_page import Served, wait
 
 from benchmarks.console.browser import Browser, Seen, unmarked_s
-from benchmarks.console.link import Link
+from benchmarks.console.link import DELAY_S, Link
 from stvla_ros.console.marks import MARGIN_S, left_s, mark
 from stvla_ros.console.views import CLOUD, GUIDED, OLD_S, RAW, Cloud, Views
 
@@ -97,6 +98,27 @@ def test_over_a_link_that_stalls_nothing_old_stands_there_without_a_warning(serv
             time.sleep(0.15)
         assert len(person.pictures) > 3
         assert max(unmarked_s(person.pictures)) < OLD_S
+    finally:
+        person.close()
+        link.close()
+
+
+def test_over_a_slow_link_a_click_arrives_when_the_click_does(served: Served) -> None:
+    """And not when the last pong behind it does, with which the browser answers the console's pings; nor is it held up."""
+    link = Link(int(served.netloc.rpartition(":")[2]))
+    person = Browser(link.netloc)
+    try:
+        person.wait("STOP")
+        for _ in range(5):
+            person.socket.ping()
+            time.sleep(0.02)  # it is still on the link
+            clicked, begun, stops = time.monotonic(), stalls.clock(), served.stack.stops
+            person.click("STOP")
+            wait(lambda stops=stops: served.stack.stops > stops)
+            stopped, took_s = time.monotonic(), stalls.clock() - begun
+            assert person.socket.ping().wait(5.0)
+            assert clicked + DELAY_S <= link.arrived_s(clicked) <= stopped
+            assert took_s < 1.5 * DELAY_S
     finally:
         person.close()
         link.close()

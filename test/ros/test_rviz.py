@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.keypose_marker import ALL, FEEDBACK, UPDATE
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "config" / "stvla.rviz").read_text())["Visualization Manager"]
@@ -21,6 +22,7 @@ PROPERTIES = {
     },
     "MarkerArray": {"Topic", "Namespaces"},
     "Image": {"Topic"},
+    "InteractiveMarkers": {"Interactive Markers Namespace", "Show Descriptions"},
 }  # fmt: skip
 """Of rviz_default_plugins: what the constructors of its displays name, as far as it is used here."""
 
@@ -54,6 +56,16 @@ def test_the_cloud_has_the_cameras_topics() -> None:
     topics = (cloud["Depth Map Topic"], cloud["Color Image Topic"], cloud["CameraInfo Topic"])
     assert topics == tuple(f"/{name}" for name in (camera.depth, camera.color, camera.info))
     assert cloud["Reliability Policy"] == "Best effort", "written otherwise than elsewhere: depth_cloud_display.cpp"
+
+
+def test_the_keyposes_marker_is_shown_and_can_be_used() -> None:
+    """Its menu opens only while the tool 'Interact' is chosen, which RViz takes first."""
+    (marker,) = (display for display in DISPLAYS if kind(display) == "InteractiveMarkers")
+    namespace = marker["Interactive Markers Namespace"]
+    assert [f"{namespace}/{name}" for name in ("update", "feedback", "get_interactive_markers")] == [
+        f"/{name}" for name in (UPDATE, FEEDBACK, ALL)
+    ]
+    assert CONFIG["Tools"][0]["Class"] == "rviz_default_plugins/Interact"
 
 
 def test_every_namespace_of_the_markers_is_shown() -> None:

@@ -59,6 +59,7 @@ MORE_SLACK = {
     "task.heartbeat_timeout_s": "10.0",
     "executor.safety.heartbeat_timeout_s": "5.0",
     "executor.safety.image_timeout_s": "10.0",
+    "executor.executor.max_frame_age_s": "10.0",
 }
 """The same for nodes and cameras, where a program beside the stack makes the machine slow."""
 

@@ -9,12 +9,17 @@ from rclpy.parameter import Parameter
 from stvla_msgs.msg import MotionProposal
 from stvla_msgs.srv import ApproveMotion
 from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
+from visualization_msgs.msg import InteractiveMarkerControl as Control
+from visualization_msgs.msg import InteractiveMarkerFeedback as Feedback
+from visualization_msgs.msg import InteractiveMarkerUpdate as Update
 from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.srv import GetInteractiveMarkers
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.motion.approval import Status
-from stvla_ros.ros import qos
+from stvla_ros.ros import convert, qos
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
+from stvla_ros.ros.keypose_marker import ALL, FEEDBACK, UPDATE, UPDATES
 
 
 class Arm(RobotHarness):
@@ -37,6 +42,46 @@ class Arm(RobotHarness):
     def answer(self, name, approve=True, who="Ada", reason=""):
         request = ApproveMotion.Request(proposal_id=name, approve=approve, who=who, reason=reason)
         return self.service(ApproveMotion, f"/{SERVICE}", request).success
+
+
+class Rviz:
+    """Does with the keypose's marker what RViz does (interactive_markers 2.5, ``interactive_marker_client.cpp``)."""
+
+    def __init__(self, arm):
+        self.arm, self.updates, self.queue = arm, [], []
+        arm.node.create_subscription(Update, UPDATE, self.queue.append, UPDATES)
+        self.out = arm.node.create_publisher(Feedback, FEEDBACK, UPDATES)
+        first = arm.service(GetInteractiveMarkers, f"/{ALL}")
+        self.markers, self.number = {marker.name: marker for marker in first.markers}, first.sequence_number
+        while self.out.get_subscription_count() == 0:
+            stalls.time.sleep(0.01)
+
+    def update(self):
+        """Apply what has come since; RViz begins anew when a number is missing."""
+        while self.queue:
+            update = self.queue.pop(0)
+            if update.seq_num <= self.number:
+                continue
+            assert (update.type, update.seq_num) == (Update.UPDATE, self.number + 1)
+            self.number = update.seq_num
+            self.markers |= {marker.name: marker for marker in update.markers}
+            for name in update.erases:
+                self.markers.pop(name, None)
+
+    def until(self, condition, timeout_s=20.0):
+        late = stalls.clock() + timeout_s
+        while not condition():
+            assert stalls.clock() < late, list(self.markers)
+            stalls.time.sleep(0.01)
+            self.update()
+
+    def choose(self, marker, title):
+        """Click on an entry of the menu."""
+        (entry,) = (entry for entry in marker.menu_entries if entry.title == title)
+        self.send(marker.name, Feedback.MENU_SELECT, menu_entry_id=entry.id)
+
+    def send(self, name, event, **more):
+        self.out.publish(Feedback(client_id="rviz2", marker_name=name, control_name="menu", event_type=event, **more))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +140,65 @@ def test_viewers_get_the_proposed_keypose_as_markers(arm):
         assert stalls.clock() < late
         time.sleep(0.05)
     assert {(m.ns, m.type) for m in heard[-1].markers} == {("keypose", Marker.ARROW), ("keypose", Marker.LINE_LIST)}
+
+
+def test_rviz_shows_the_keypose_that_waits_and_its_menu_approves(arm):
+    """The marker stays where it is: a program that drags it moves nothing, neither the marker nor the keypose."""
+    rviz, before = Rviz(arm), len(arm.heard)
+    assert not rviz.markers
+    call = arm.execute_later(FAR_RIGHT, approval="each_keypose")
+    waiting = arm.proposal(after=before)
+    rviz.until(lambda: rviz.markers)
+    assert [*rviz.markers] == [waiting.proposal_id]
+    marker = rviz.markers[waiting.proposal_id]
+    assert convert.pose_to_matrix(marker.pose) == pytest.approx(FAR_RIGHT.T_base_tcp, abs=1e-6)
+    assert marker.header.frame_id == "panda_link0"
+    assert [entry.title for entry in marker.menu_entries] == ["Approve", "Refuse"]
+    assert [control.interaction_mode for control in marker.controls] == [Control.MENU]
+    late = Rviz(arm)
+    assert late.markers == rviz.markers, "one that is started later"
+    dragged = convert.matrix_to_pose(FAR_LEFT.T_base_tcp)
+    for event in (Feedback.MOUSE_DOWN, Feedback.POSE_UPDATE, Feedback.MOUSE_UP, Feedback.BUTTON_CLICK):
+        rviz.send(marker.name, event, pose=dragged)
+    rviz.send(marker.name, Feedback.MENU_SELECT, menu_entry_id=7)
+    assert arm.stands_still(0.5)
+    assert not call.done()
+    rviz.choose(marker, "Approve")
+    assert call.result()[0] is OutcomeCode.OK
+    assert arm.states.state().T_base_tcp[1, 3] == pytest.approx(-0.4, abs=0.01)
+    assert arm.proposal(Status.APPROVED, before).who == "rviz2"
+    for viewer in (rviz, late):
+        viewer.until(lambda viewer=viewer: not viewer.markers)
+
+
+def test_rvizs_menu_refuses_and_answers_no_other_motion(arm):
+    rviz, before = Rviz(arm), len(arm.heard)
+    call = arm.execute_later(FAR_LEFT, approval="each_keypose")
+    arm.proposal(after=before)
+    rviz.until(lambda: rviz.markers)
+    (old,) = rviz.markers.values()
+    rviz.choose(old, "Refuse")
+    assert call.result() == (OutcomeCode.MOTION_REFUSED, "The motion was refused by rviz2.")
+    before = len(arm.heard)
+    call = arm.execute_later(FAR_LEFT, approval="each_keypose")
+    arm.proposal(after=before)
+    rviz.until(lambda: rviz.markers and old.name not in rviz.markers)
+    rviz.choose(old, "Approve")  # a click that comes late
+    assert arm.stands_still(0.5)
+    assert not call.done()
+    (marker,) = rviz.markers.values()
+    rviz.choose(marker, "Approve")
+    rviz.choose(marker, "Approve")  # twice
+    assert call.result()[0] is OutcomeCode.OK
+    rviz.until(lambda: not rviz.markers)
+    call = arm.execute_later(FAR_RIGHT, approval="each_keypose")
+    rviz.until(lambda: rviz.markers)
+    assert arm.stands_still(0.5)
+    assert not call.done(), "the second click was for the motion before"
+    assert arm.stop().success
+    rviz.until(lambda: not rviz.markers)
+    assert call.result()[0] is OutcomeCode.CANCELED
+    assert arm.resume().success
 
 
 def test_an_unknown_approval_is_no_approval(arm):

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 
 from stvla_ros.errors import CancelToken
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
+from stvla_ros.types import TracePlan
 
 HELP = "y: do it   n [why]: do not, look again   q: end the task"
 NOBODY = "Canceled: nobody is there to approve motions (the input has ended)."
@@ -22,6 +23,7 @@ class TerminalApproval:
     Args:
         print_line: Shows a line to the person.
         cancel: Ends the task.
+        plan_of: The plan of an id, if it is known; a dry run shows it.
 
     Attributes:
         say: Gives an answer: (id of the motion, whether it may happen, why not) -> what became of it. Set it before the
@@ -30,8 +32,13 @@ class TerminalApproval:
 
     say: Callable[[str, bool, str], str]
 
-    def __init__(self, print_line: Callable[[str], None], cancel: CancelToken) -> None:
-        self._print, self._cancel = print_line, cancel
+    def __init__(
+        self,
+        print_line: Callable[[str], None],
+        cancel: CancelToken,
+        plan_of: Callable[[str], TracePlan | None] = lambda _: None,
+    ) -> None:
+        self._print, self._cancel, self._plan_of = print_line, cancel, plan_of
         self._lock = threading.Lock()
         self._waiting = ""
 
@@ -43,6 +50,8 @@ class TerminalApproval:
         if waits:
             self._print(f"Motion {describe(proposal)}. {HELP}  ({proposal.left_s:.0f} s)")
         elif proposal.status is Status.DRY_RUN:
+            if (plan := self._plan_of(proposal.plan_id)) is not None:
+                self._print(describe_plan(plan))
             self._print(f"Motion {describe(proposal)}: dry run, not done.")
         elif proposal.status is Status.NOT_NEEDED:
             self._print(f"Motion {describe(proposal)}.")
@@ -84,9 +93,20 @@ class TerminalApproval:
             self._print(HELP)
 
 
+def describe_plan(plan: TracePlan) -> str:
+    """What a plan wants, and its path: waypoints on the image and their depths."""
+    offsets_mm = 1e3 * plan.depth_offset_m
+    path = "  ".join(f"({u:.0f}, {v:.0f}) {mm:+.0f}" for (u, v), mm in zip(plan.uv, offsets_mm, strict=True))
+    return (
+        f"Plan {plan.plan_id} of '{plan.planner}': {plan.sub_instruction}\n"
+        f"Waypoints (in 0..1000 of the image's width and height) and depths (from the start's, in mm): {path}"
+    )
+
+
 @contextmanager
 def approving(approval: Approval, print_line: Callable[[str], None], cancel: CancelToken) -> Iterator[None]:
-    """Show motions while a goal runs, and let the person at the terminal answer where the goal asks for it.
+    """Show motions while a goal runs, of a dry run also the plan, and let the person at the terminal answer where the goal
+    asks for it.
 
     Args:
         approval: What the goal asks for. Nothing is shown for an automatic one.
@@ -96,10 +116,11 @@ def approving(approval: Approval, print_line: Callable[[str], None], cancel: Can
     if approval is Approval.AUTOMATIC:
         yield
         return
-    from stvla_ros.ros.approval_client import proposals
+    from stvla_ros.ros.approval_client import plans, proposals
 
-    terminal = TerminalApproval(print_line, cancel)
-    with proposals(terminal.hear, getpass.getuser()) as terminal.say:
-        if approval is not Approval.DRY_RUN:
-            threading.Thread(target=terminal.read, args=(sys.stdin,), name="answers", daemon=True).start()
-        yield
+    with plans() as plan_of:
+        terminal = TerminalApproval(print_line, cancel, plan_of)
+        with proposals(terminal.hear, getpass.getuser()) as terminal.say:
+            if approval is not Approval.DRY_RUN:
+                threading.Thread(target=terminal.read, args=(sys.stdin,), name="answers", daemon=True).start()
+            yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -25,6 +26,16 @@ PICTURE_PX, JPEG_QUALITY = 960, 75
 
 EYE_M = 1e-3
 """A view from further beside the camera shows the scene and the picture shifted against each other."""
+
+
+@lru_cache(maxsize=1)
+def _jpeg(frame: RgbdFrame) -> bytes:
+    """What a frame shows, encoded once for all browsers."""
+    bgr = frame.rgb[:, :, ::-1]
+    if (width := bgr.shape[1]) > PICTURE_PX:
+        size = PICTURE_PX, round(bgr.shape[0] * PICTURE_PX / width)
+        bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return bytes(cv2.imencode(".jpeg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
 
 
 class CameraView:
@@ -87,29 +98,28 @@ class CameraView:
     def _show(self, frame: RgbdFrame) -> None:
         """Another frame: its picture, and the view again if the camera has moved."""
         before, self._frame = self._frame, frame
-        rgb = frame.rgb
-        if (width := rgb.shape[1]) > PICTURE_PX:
-            size = PICTURE_PX, round(rgb.shape[0] * PICTURE_PX / width)
-            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
         if before is not None and _same(before.camera, frame.camera):
-            self._picture.image = rgb
+            self._picture._data = _jpeg(frame)  # viser 1.1 would encode an image anew for each browser
             return
         if before is None:
             view = self._client.camera
             self._before = view.position.copy(), view.look_at.copy(), view.up_direction.copy(), view.fov
             self._client.scene.on_click()(self._click)
-        self._picture = self._stand(frame.camera, rgb)
+        self._picture = self._stand(frame)
         self._look_from(frame.camera)
 
-    def _stand(self, camera: Camera, rgb: Any) -> Any:
+    def _stand(self, frame: RgbdFrame) -> Any:
         """The picture where its pixels are in front of the camera: viser's x is right, y down, z away."""
+        camera = frame.camera
         width_m, height_m = camera.width_px / camera.K[0, 0], camera.height_px / camera.K[1, 1]
         x, y, z, w = to_quaternion(camera.T_base_camera[:3, :3])
-        return self._client.scene.add_image(
-            "/picture", rgb, width_m * PICTURE_M, height_m * PICTURE_M, format="jpeg", jpeg_quality=JPEG_QUALITY,
+        picture = self._client.scene.add_image(
+            "/picture", np.zeros((1, 1, 3), np.uint8), width_m * PICTURE_M, height_m * PICTURE_M, format="jpeg",
             cast_shadow=False, receive_shadow=False, wxyz=(w, x, y, z),
             position=back_project(camera, [(camera.width_px - 1) / 2, (camera.height_px - 1) / 2], PICTURE_M),
         )  # fmt: skip
+        picture._data = _jpeg(frame)
+        return picture
 
     def _look_from(self, camera: Camera) -> None:
         T, view = camera.T_base_camera, self._client.camera

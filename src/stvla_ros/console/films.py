@@ -1,12 +1,13 @@
-"""Films of past runs: the frame that somebody looks at is decoded, and no other is kept."""
+"""Films of past runs: the frame that somebody looks at is decoded, and no other is kept.
+
+At normal priority: a thread of lower priority holds Python's lock while it waits for a core, and a stop would wait with it.
+"""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -27,9 +28,6 @@ JUMP_S = 3.0
 
 PERIOD_S = 0.2
 """A film that plays shows a frame at most so often."""
-
-NICENESS = 10
-"""Of the thread that decodes (Linux): a stop comes first."""
 
 
 class Film:
@@ -143,8 +141,6 @@ class Player:
             self._changed.notify()
 
     def _work(self) -> None:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (t_s := self._next_s()) is not None:
             try:
                 picture = self._film.at(t_s)

@@ -172,13 +172,13 @@ class Page:
             if now >= due and picture.look():
                 due = now + PICTURE_S - TICK_S / 2
             trends.sample()
-            shown = self._session.shown()
+            shown, ages = self._session.shown(), captions(self._views)
             browsers = list(self._browsers.values())
             for browser in browsers:
                 self._try(partial(browser.see, picture))
             for number in range(len(browsers)):
                 browser = browsers[(turn + number) % len(browsers)]
-                self._try(partial(browser.refresh, shown, trends))
+                self._try(partial(browser.refresh, shown, ages, trends))
                 if time.monotonic() > now + TICK_S:
                     turn += number + 1
                     break
@@ -552,7 +552,7 @@ class _Browser:
             self._picture = picture.number
             self._pictures.content = picture.shown(self._link.latency_s)
 
-    def refresh(self, shown: Shown, trends: Trends) -> None:
+    def refresh(self, shown: Shown, ages: str, trends: Trends) -> None:
         """Bring the rest up to date; called by the same thread."""
         if not self._ready:
             return
@@ -564,7 +564,6 @@ class _Browser:
                 self._plan, self._reply.content = number, reply(plan)
             if trends.number != self._trend:
                 self._trend, self._timings.content = trends.number, _block([trends.html])
-            ages = captions(self._views)
             if ages != self._captions:
                 self._captions = self._ages.content = ages
             self._place_gizmos()

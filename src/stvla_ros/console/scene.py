@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
+from dataclasses import fields
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ import numpy as np
 from stvla_ros.console.views import BOXES, CLOUD, JOINTS, OBSTACLES, PATH, Boxes, Cells, Cloud, PathView, Views
 from stvla_ros.description.hulls import hull_meshes, read_obj, visual_meshes
 from stvla_ros.description.kinematics import link_poses
-from stvla_ros.description.panda import FINGER_LINKS, HAND_LINK, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
+from stvla_ros.description.panda import (
+    ARM_JOINTS,
+    BASE_LINK,
+    FINGER_LINKS,
+    HAND_LINK,
+    HOME_Q_RAD,
+    MAX_WIDTH_M,
+    TCP_LINK,
+)
+from stvla_ros.description.panda import JOINTS as ROBOT_JOINTS
 from stvla_ros.geometry.paths import resample
 from stvla_ros.geometry.se3 import inverse, to_quaternion
 from stvla_ros.motion.approval import Proposal
@@ -59,6 +69,18 @@ def _ball() -> tuple[F64, I32]:
     return np.asarray(ball.vertices, np.float64), np.asarray(ball.faces, np.int32)
 
 
+@lru_cache(maxsize=2)
+def _in_parents(state: RobotState) -> dict[str, tuple[F64, F64]]:
+    """Quaternion (w, x, y, z) and position (3,) of each link in its parent; computed once for all browsers."""
+    poses = link_poses(state.q_rad, state.gripper_m)
+    return {joint.child: _pose(inverse(poses[joint.parent]) @ poses[joint.child]) for joint in ROBOT_JOINTS}
+
+
+def _pose(T: F64) -> tuple[F64, F64]:
+    x, y, z, w = to_quaternion(T[:3, :3])
+    return np.array([w, x, y, z]), T[:3, 3]
+
+
 def at_fraction(paths: tuple[JointPath, ...], fraction: float) -> F64 | None:
     """(7,) joints after a share (0..1) of the time of several motions, one after another; None without a motion."""
     if not paths:
@@ -88,22 +110,30 @@ class Scene:
     def __init__(self, scene: Any, views: Views) -> None:
         self._scene, self._views = scene, views
         self._lock = threading.RLock()  # the page's clock draws, and each click in a thread of its own
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, Any]] = {}
         self._drawn: RobotState | None = None
         self._hidden = {OBSTACLES}
         scene.set_up_direction("+z")
         scene.add_grid("/table", width=2.0, height=2.0, cell_size=0.1, position=(0.5, 0.0, -0.001))
-        self._robot: dict[str, Any] = {}
-        for link in hull_meshes():
-            self._robot[link] = scene.add_frame(f"/robot/{link}", show_axes=False)
-            for number, (vertices, faces, colour) in enumerate(_visual(link)):
-                scene.add_mesh_simple(f"/robot/{link}/{number}", vertices, faces, color=colour, flat_shading=True)
+        self._robot = self._links()
         self._path_line: Any = None
         self._tube: PathView | None = None  # as it is drawn
         self._gizmos: list[Any] = []
         self._line: F64 | None = None
         self._arm = {link: self._ghost(f"/ghost_arm/{link}", link, GHOST_ARM) for link in hull_meshes()}
         self._gripper = {link: self._ghost(f"/ghost_gripper/{link}", link, GHOST_GRIPPER) for link in HAND}
+
+    def _links(self) -> dict[str, Any]:
+        """Each link's frame within its parent's: when the arm moves, only what turns or slides is sent."""
+        frames = {BASE_LINK: self._scene.add_frame("/robot", show_axes=False)}
+        for joint in ROBOT_JOINTS:
+            name = f"{frames[joint.parent].name}/{joint.child}"
+            frames[joint.child] = self._scene.add_frame(name, show_axes=False)
+        for link in hull_meshes():
+            for number, (vertices, faces, colour) in enumerate(_visual(link)):
+                name = f"{frames[link].name}/{number}"
+                self._scene.add_mesh_simple(name, vertices, faces, color=colour, flat_shading=True)
+        return frames
 
     def _ghost(self, name: str, link: str, colour: tuple[int, int, int]) -> Any:
         vertices, faces = _hull(link)
@@ -135,8 +165,7 @@ class Scene:
         with self._lock:
             _, state = self._views.get(JOINTS)
             if state is not None and (self._drawn is None or _moved(state, self._drawn)):
-                self._drawn = state
-                _place(self._robot, link_poses(state.q_rad, state.gripper_m))
+                self._move(state)
             self._edit_line()
             for name, draw in (
                 (CLOUD, self._cloud),
@@ -145,9 +174,24 @@ class Scene:
                 (OBSTACLES, self._cells),
             ):
                 number, value = self._views.get(name)
-                if value is not None and name not in self._hidden and self._seen.get(name) != number:
-                    self._seen[name] = number
-                    draw(value)
+                seen, drawn = self._seen.get(name, (0, None))
+                if value is not None and name not in self._hidden and seen != number:
+                    self._seen[name] = number, value
+                    if drawn is None or not _same(value, drawn):  # the stack says the same again at the camera's rate
+                        draw(value)
+
+    def _move(self, state: RobotState) -> None:
+        """Pose the robot. Only what has turned or slid is set: viser compares what it is given with what it has, slowly."""
+        before, self._drawn = self._drawn, state
+        turned = dict(zip(ARM_JOINTS, state.q_rad != before.q_rad, strict=True)) if before is not None else {}
+        slid = before is not None and state.gripper_m != before.gripper_m
+        poses = _in_parents(state)
+        for joint in ROBOT_JOINTS:
+            handle, (wxyz, position_m) = self._robot[joint.child], poses[joint.child]
+            if before is None or turned.get(joint.name, False):
+                handle.wxyz = wxyz
+            if before is None or (slid and joint.kind == "prismatic"):
+                handle.position = position_m
 
     def _cloud(self, cloud: Cloud) -> None:
         self._scene.add_point_cloud("/cloud", cloud.points_m, cloud.rgb, point_size=0.004, precision="float32")
@@ -237,22 +281,25 @@ class Scene:
                 _place(
                     self._gripper,
                     hand_poses(keypose.T_base_tcp, MAX_WIDTH_M if keypose.gripper_open else CLOSED_M),
-                    True,
                 )
             if q_rad is not None:
-                _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
+                _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M))
 
 
 _PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",), OBSTACLES: ("obstacles",)}
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two views of one kind show the same."""
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
 
 
 def _moved(a: RobotState, b: RobotState) -> bool:
     return bool(np.abs(a.q_rad - b.q_rad).max() > MOVED_RAD or abs(a.gripper_m - b.gripper_m) > MOVED_M)
 
 
-def _place(handles: dict[str, Any], poses: dict[str, F64], visible: bool = False) -> None:
+def _place(handles: dict[str, Any], poses: dict[str, F64]) -> None:
+    """Show links at ``T_base_link``."""
     for link, handle in handles.items():
-        x, y, z, w = to_quaternion(poses[link][:3, :3])
-        handle.wxyz, handle.position = (w, x, y, z), poses[link][:3, 3]
-        if visible:
-            handle.visible = True
+        handle.wxyz, handle.position = _pose(poses[link])
+        handle.visible = True

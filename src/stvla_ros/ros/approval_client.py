@@ -1,4 +1,4 @@
-"""The client's end of approvals: hears of proposed motions, and gives a person's answers."""
+"""The client's end of approvals: hears of proposed motions and of their plans, and gives a person's answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from stvla_msgs.msg import MotionProposal as MotionProposalMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
 from stvla_msgs.srv import ApproveMotion
 
 from stvla_ros.motion.approval import Proposal
 from stvla_ros.ros import qos
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
 from stvla_ros.ros.client import client_node
+from stvla_ros.ros.convert import plan_from_msg
 from stvla_ros.ros.service_client import call
+from stvla_ros.types import TracePlan
 
 ANSWER_S = 10.0
 """How long an answer may take to reach the executor and be confirmed. Repeating an answer does no harm."""
@@ -58,3 +61,20 @@ def proposals(hear: Callable[[Proposal], None], who: str) -> Iterator[Say]:
         finally:
             heard.put(None)
             thread.join(1.0)
+
+
+@contextmanager
+def plans() -> Iterator[Callable[[str], TracePlan | None]]:
+    """While the context is entered, hear of every plan.
+
+    Yields:
+        The plan of an id, if it has been heard.
+    """
+    heard: dict[str, TracePlanMsg] = {}
+
+    def hear(message: TracePlanMsg) -> None:
+        heard[message.plan_id] = message
+
+    with client_node("plan_listener") as node:
+        node.create_subscription(TracePlanMsg, "stvla/plan", hear, qos.LATCHED)
+        yield lambda plan_id: plan_from_msg(heard[plan_id]) if plan_id in heard else None

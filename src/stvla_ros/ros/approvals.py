@@ -1,4 +1,5 @@
-"""Motions that wait for a person: latched on ``stvla/motion_proposal``, answered by the service ``stvla/approve_motion``."""
+"""Motions that wait for a person: latched on ``stvla/motion_proposal``, answered by the service ``stvla/approve_motion``, or
+in RViz by the menu of a marker."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from stvla_ros.motion.safety import spaced
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, keypose_from_msg, keypose_to_msg
 from stvla_ros.ros.decisions import path_from_msg, path_to_msg
+from stvla_ros.ros.keypose_marker import KeyposeMarker
 from stvla_ros.ros.markers import keypose_markers
 from stvla_ros.types import JointPath
 
@@ -44,6 +46,7 @@ class Approvals:
         self._robot, self._now_ns, self._log = robot, now_ns, node.get_logger()
         self._out = node.create_publisher(MotionProposalMsg, TOPIC, qos.LATCHED_NEWEST)
         self._markers = node.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
+        self._marker = KeyposeMarker(node, robot.base_frame, self._take)
         self.desk = ApprovalDesk(self._tell, f"{time.time_ns() // 1_000_000:x}")
         node.create_service(ApproveMotion, SERVICE, self._answer)
 
@@ -51,14 +54,22 @@ class Approvals:
         stamp_ns = self._now_ns()
         self._out.publish(proposal_to_msg(proposal, self._robot, stamp_ns))
         self._markers.publish(keypose_markers(proposal, stamp_ns, self._robot.base_frame))
+        self._marker.show(proposal)
         if proposal.status is Status.WAITING:
             self._log.info(f"Motion {proposal.proposal_id} waits for approval.")
 
     def _answer(self, request: ApproveMotion.Request, response: ApproveMotion.Response) -> ApproveMotion.Response:
-        who, reason = (plain(text, n) for text, n in ((request.who, WHO_CHARS), (request.reason, REASON_CHARS)))
-        response.success, response.message = self.desk.answer(request.proposal_id, request.approve, who, reason)
-        self._log.info(f"{who or 'Somebody'}: {response.message}")
+        response.success, response.message = self._take(
+            request.proposal_id, request.approve, request.who, request.reason
+        )
         return response
+
+    def _take(self, proposal_id: str, approve: bool, who: str, reason: str = "") -> tuple[bool, str]:
+        """A person's answer, whichever way it comes: whether it counts, and a sentence."""
+        who, reason = plain(who, WHO_CHARS), plain(reason, REASON_CHARS)
+        counts, sentence = self.desk.answer(proposal_id, approve, who, reason)
+        self._log.info(f"{who or 'Somebody'}: {sentence}")
+        return counts, sentence
 
 
 def plain(text: str, chars: int) -> str:
