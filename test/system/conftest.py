@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import rclpy
 import stalls
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from system.processes import Logs, Process, keep_newest, own_domain
 
-from stvla_ros.ros.middleware import destroy_node
+from stvla_ros.ros.middleware import destroy_node, end_discovery
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml"))
@@ -117,6 +118,9 @@ class Spinner:
         if self._thread.is_alive():
             self._thread.join(5.0)
         self.executor.shutdown()
+        for node in self.nodes[:1]:
+            with suppress(InvalidHandle):  # the test has destroyed it
+                end_discovery(node)  # as nodes and commands end: the others of the domain may end at the same moment
         for node in self.nodes:
             destroy_node(node)
 
