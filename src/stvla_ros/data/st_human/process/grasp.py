@@ -496,13 +496,13 @@ def moved_box(box: OrientedBox, T_moved: F64) -> OrientedBox:
         abs(T[2, 2]) < np.sin(np.radians(TILT_DEG)) if round_about else abs(T[2, down]) > np.cos(np.radians(TILT_DEG))
     )
     if lies:
-        level = T[:3, 2 if round_about else (down + 1) % 3].copy()  # stays, as far as it is level
+        kept = 2 if round_about else (down + 1) % 3
+        level = T[:3, kept].copy()  # stays, as far as it is level
         level[2] = 0.0
         level /= np.linalg.norm(level)
         up = np.array([0.0, 0.0, np.sign(T[2, down])])
         axes = np.empty((3, 3))
         axes[:, down] = up
-        kept = 2 if round_about else (down + 1) % 3
         axes[:, kept] = level
         other = 3 - down - kept
         axes[:, other] = np.cross(axes[:, (other + 1) % 3], axes[:, (other + 2) % 3])
