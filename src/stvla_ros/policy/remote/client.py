@@ -34,7 +34,7 @@ class RemotePolicyConfig:
     url: str = param("ws://127.0.0.1:8000", "address of a server of `stvla serve`; wss:// where TLS ends before it")
     token_file: str = param("", "file with the server's token, mode 600")
     token_variable: str = param("", "NAME of the environment variable with it")
-    deadline_s: float = param(3.0, "an answer later than this is SERVER_TIMEOUT [s]", ge=0.05, le=60.0)
+    deadline_s: float = param(10.0, "an answer later than this is SERVER_TIMEOUT [s]", ge=0.05, le=60.0)
 
 
 class RemotePolicy:
