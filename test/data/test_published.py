@@ -61,7 +61,7 @@ def write_zarr(folder: Path, hands: int = 1, task: int = 1, size: int = 32) -> P
 
 
 def load(place: Path, sentences: Path | None, camera: str = "front", **how: Any) -> tuple[KeyposeArrays, KeyposeArrays]:
-    return load_published([place], how.pop("val", None), sentences, camera, 16, 2)
+    return load_published([place], how.pop("val", []), sentences, camera, 16, 2)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_points_are_those_of_single_pixels(sentences: Path, tmp_path: Path) -> N
 
 def test_held_out_data_of_its_own(sentences: Path, tmp_path: Path) -> None:
     group, other = write_zarr(tmp_path / "train.zarr"), write_dat(tmp_path / "val")
-    train, val = load(group, sentences, val=other)
+    train, val = load(group, sentences, val=[other])
     assert (len(train.target), len(val.target)) == (5, 6)
     with pytest.raises(DatasetError, match="no episode is left to train on"):
-        load(group, sentences, val=group)
+        load(group, sentences, val=[group])
 
 
 def test_what_cannot_be_learned_from(sentences: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_cannot_be_learned_from(sentences: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no sentences for variation 0 of 'stack_cups'.*--instructions"):
         load(write_zarr(tmp_path / "cups.zarr", task=15), sentences)
     with pytest.raises(DatasetError, match="one kind at a time"):
-        load_published([group, tmp_path], None, sentences, "front", 16, 2)
+        load_published([group, tmp_path], [], sentences, "front", 16, 2)
     assert not is_published(tmp_path / "nowhere")
 
 

@@ -37,7 +37,14 @@ def add_arguments(parser: Parser) -> None:
         metavar="DIR",
         help="episodes (stvla collect) or published data; repeatable",
     )
-    parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
+    parser.add_argument(
+        "--val",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="episodes to validate on, repeatable; default: 6 %% of the data's",
+    )
     parser.add_argument(
         "--output", type=folder, metavar="DIR", help="an existing run is resumed; default runs/EXPERIMENT"
     )
@@ -197,23 +204,24 @@ def _check_published(chosen: Experiment) -> None:
         )
 
 
-def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
+def split(data: Sequence[Path], validation: Sequence[Path]) -> tuple[list[Episode], list[Episode]]:
     """Episodes to train and to validate on. None is in both, even if folders are given twice.
 
     Args:
         data: Folders with episodes.
-        validation: Folder with episodes to validate on; None: a share of ``data``.
+        validation: Folders with episodes to validate on; none: a share of ``data``.
 
     Raises:
         ConfigError: No episode is left to train on.
     """
     from stvla_ros.data.episode import find_episodes
 
-    found = {episode.folder.resolve(): episode for place in data for episode in find_episodes(place)}
-    if validation is None:
+    found, held_out = (
+        {episode.folder.resolve(): episode for place in places for episode in find_episodes(place)}
+        for places in (data, validation)
+    )
+    if not validation:
         held_out = {place: found[place] for place in list(found)[:: round(1 / VALIDATION_SHARE)]}
-    else:
-        held_out = {episode.folder.resolve(): episode for episode in find_episodes(validation)}
     train = [episode for place, episode in found.items() if place not in held_out]
     if not train:
         raise ConfigError(

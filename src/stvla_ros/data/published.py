@@ -47,7 +47,7 @@ def is_published(place: Path) -> bool:
 
 def load_published(
     data: Sequence[Path],
-    validation: Path | None,
+    validation: Sequence[Path],
     sentences: Path | None,
     camera: str,
     size_px: int,
@@ -57,7 +57,7 @@ def load_published(
 
     Args:
         data: zarr groups, ``.dat`` files, or folders with them.
-        validation: The same, to validate on; None: one in ``held_out_every`` episodes of ``data``.
+        validation: The same, to validate on; none: one in ``held_out_every`` episodes of ``data``.
         sentences: JSON ``{task: {"variation": [sentences]}}``. One sentence is drawn for each keypose (as in the
             published training, but once, so that a run that goes on sees the same data).
         camera: Name of the camera to look through.
@@ -74,7 +74,7 @@ def load_published(
             "FlowMatch Actor publishes instructions/peract/instructions.json)."
         )
     rows = _Rows(read_sentences(sentences), sentences, camera, size_px)
-    judged = [] if validation is None else _sources([validation])
+    judged = _sources(validation)
     episodes = chain.from_iterable(rows.episodes(source) for source in _sources(data) if source not in judged)
     train: list[_Row] = []
     val = list(chain.from_iterable(chain.from_iterable(rows.episodes(source) for source in judged)))

@@ -8,7 +8,9 @@ import pytest
 
 from stvla_ros import registry
 from stvla_ros.cli import main
+from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import USAGE
+from stvla_ros.commands.train import add_arguments
 from stvla_ros.commands.train import split as split_episodes
 from stvla_ros.config import ConfigError
 from stvla_ros.data.replay import observations
@@ -82,7 +84,22 @@ def test_a_chunk_model_is_trained_and_predicts(
 
 def test_no_episode_is_in_both_training_and_validation(recorded: tuple[Any, ...]) -> None:
     folder = recorded[0].episode.folder.parent
-    train, val = split_episodes([folder, folder], None)
+    train, val = split_episodes([folder, folder], [])
     assert sorted(e.folder.name for e in (*train, *val)) == ["3", "4"]
     with pytest.raises(ConfigError, match="no episode is left to train on"):
-        split_episodes([folder], folder)
+        split_episodes([folder], [folder])
+
+
+def test_every_folder_of_val_counts(recorded: tuple[Any, ...], tmp_path: Path) -> None:
+    """The last one alone would judge a policy of several tasks by one task."""
+    folder = recorded[0].episode.folder.parent
+    apart = [tmp_path / name for name in ("3", "4")]
+    for place in apart:
+        place.mkdir()
+        (place / place.name).symlink_to(folder / place.name)
+    parser = Parser()
+    add_arguments(parser)
+    given = parser.parse_args([word for place in apart for word in ("--val", str(place))])
+    assert given.val == apart
+    with pytest.raises(ConfigError, match="no episode is left to train on"):
+        split_episodes([folder], given.val)
