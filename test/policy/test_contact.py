@@ -1,7 +1,11 @@
 """Contact is derived from what is seen and from what the gripper does."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from policy.seen import observation
+from ray_caster import home_robot
 
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.policy.contact import done_there, touches
@@ -12,7 +16,7 @@ HOLDING = (Keypose(tool_down((0.5, 0.1, 0.02), 0.0), gripper_open=False, may_col
 
 
 def seen_touches(seen: Observation, T: np.ndarray, is_open: bool) -> bool:
-    return touches(seen, seen_points(seen)[0], T, is_open)
+    return touches(seen, seen_points(seen), T, is_open)
 
 
 def pose(x: float, y: float, z: float) -> np.ndarray:
@@ -31,6 +35,22 @@ def test_a_press_on_what_is_seen_touches() -> None:
 def test_letting_go_touches_wherever_it_happens() -> None:
     assert seen_touches(observation(HOLDING), pose(0.45, -0.22, 0.1), True)
     assert not seen_touches(observation(HOLDING), pose(0.45, -0.22, 0.2), False)
+
+
+@pytest.mark.parametrize(
+    ("gripper_m", "z", "expected"), [(0.05, 0.235, True), (0.0, 0.235, False), (0.05, 0.29, False)]
+)
+def test_what_is_held_touches_before_the_tool_does(gripper_m: float, z: float, expected: bool) -> None:
+    """A bulb that goes down into a socket: its base is there when the tool is still 35 mm above the rim."""
+    seen = observation(HOLDING)
+    seen = replace(seen, robot=home_robot(gripper_m))
+    angle = np.linspace(0.0, 2.0 * np.pi, 40)
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
+    rim_m = np.column_stack([circle * 0.018 + (0.45, -0.1), np.full(40, 0.2)]).astype(np.float32)
+    tool = seen.robot.T_base_tcp
+    below_m = np.column_stack([circle * 0.013, np.linspace(0.0, 0.034, 40)])
+    held_m = (below_m @ tool[:3, :3].T + tool[:3, 3]).astype(np.float32)
+    assert touches(seen, (rim_m, held_m), pose(0.45, -0.1, z), False) is expected
 
 
 def test_an_open_hand_in_free_air_touches_nothing() -> None:

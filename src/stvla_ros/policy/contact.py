@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from stvla_ros.types import F32, F64, Keypose, Observation
+from stvla_ros.geometry.se3 import inverse
+from stvla_ros.tabletop.self_filter import HELD_LOW_M, may_hold
+from stvla_ros.types import F32, F64, Keypose, Observation, RobotState
 
 NEAR_M = 0.025
-"""Points this close to the tool centre point will be touched."""
+"""Points this close to the tool centre point, or to what is held below it, will be touched."""
 
 MIN_PX = 6
 """Fewer pixels are noise."""
@@ -16,20 +18,38 @@ SAME_PLACE_M = 0.05
 """Contacts closer together than this horizontally are at the same place."""
 
 
-def touches(observation: Observation, points_m: F32, T_base_tcp: F64, gripper_open: bool) -> bool:
-    """Whether a keypose touches: the gripper lets go of something, or the tool ends at a surface.
+def touches(observation: Observation, seen_m: tuple[F32, F32], T_base_tcp: F64, gripper_open: bool) -> bool:
+    """Whether a keypose touches: the gripper lets go of something, or the tool, or what it holds, ends at a surface.
 
     Args:
         observation: What the keypose was predicted from.
-        points_m: (N, 3) what it shows of the scene (:func:`stvla_ros.policy.observation.seen_points`).
+        seen_m: Points of the scene, and of the robot (:func:`stvla_ros.policy.observation.seen_points`).
         T_base_tcp: (4, 4) predicted tool pose.
         gripper_open: Predicted gripper state after the move.
     """
     history = observation.history
     if history and history[-1].gripper_open != gripper_open and gripper_open:
         return True  # releases what it holds
-    gap = points_m - T_base_tcp[:3, 3].astype(np.float32)
+    scene_m, robot_m = seen_m
+    T = inverse(T_base_tcp).astype(np.float32)
+    gap = scene_m @ T[:3, :3].T + T[:3, 3]
+    gap[:, 2] -= gap[:, 2].clip(0.0, hangs_below_m(robot_m, observation.robot) or 0.0)
     return int(np.count_nonzero(np.einsum("nc,nc->n", gap, gap) < NEAR_M**2)) >= MIN_PX
+
+
+def hangs_below_m(robot_m: F32, robot: RobotState) -> float | None:
+    """How far what the hand holds is seen to reach below the tool centre point; None if nothing held is seen there.
+
+    Args:
+        robot_m: (M, 3) points of the robot and what it holds (:func:`stvla_ros.policy.observation.seen_points`).
+        robot: Arm state of the same moment.
+    """
+    if not may_hold(robot):
+        return None
+    T = inverse(robot.T_base_tcp)
+    x, y, z = T[:3, :3] @ robot_m.T + T[:3, 3:]
+    held = z[(np.abs(x) < 0.03) & (np.abs(y) < robot.gripper_m / 2 - 0.003) & (z > 0.0) & (z < HELD_LOW_M)]
+    return float(np.quantile(held, 0.97)) if len(held) >= 12 else None
 
 
 def done_there(observation: Observation, keypose: Keypose) -> bool:

@@ -100,12 +100,12 @@ class KeyposePolicy:
         xyz_m, quaternion, p_open = self._sample(observation)
         self._check(xyz_m, quaternion, p_open)
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
-        points_m, _ = seen_points(observation)
-        keypose = Keypose(T, gripper_open, touches(observation, points_m, T, gripper_open))
+        seen_m = seen_points(observation)
+        keypose = Keypose(T, gripper_open, touches(observation, seen_m, T, gripper_open))
         if done_there(observation, keypose):
             return None
         within_m = self._config.refine_m
-        return refined(observation, points_m, keypose, within_m) if within_m > 0 else keypose
+        return refined(observation, seen_m[0], keypose, within_m) if within_m > 0 else keypose
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""

@@ -15,7 +15,8 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import FINGERTIP_M, HOME_Q_RAD, Q_MAX_RAD
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.se3 import backed_off, finger_yaw, inverse, tool_down, wrap
+from stvla_ros.geometry.se3 import backed_off, finger_yaw, tool_down, wrap
+from stvla_ros.policy.contact import hangs_below_m
 from stvla_ros.policy.entering import at, is_tilted, tilted, way_in
 from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
 from stvla_ros.policy.observation import seen_points
@@ -247,18 +248,11 @@ class ScriptedPolicy:
         near = below[np.hypot(*(below[:, :2] - goal[:2]).T) < 0.018]
         if len(near) >= 12:
             support = float(np.quantile(near[:, 2], 0.8))
-            wanted = support + self._hangs_below(scene) + self._config.drop_m
+            hangs_m = hangs_below_m(scene.robot_m, scene.observation.robot)
+            wanted = support + (self._config.grip_depth_m if hangs_m is None else hangs_m) + self._config.drop_m
             goal[2] = np.clip(wanted, goal[2] - 0.03, goal[2] + 0.03)
         goal[2] = max(goal[2], self._config.lowest_m)
         return goal
-
-    def _hangs_below(self, scene: _Scene) -> float:
-        """How far the held object reaches below the tool centre point."""
-        T = inverse(scene.tool)
-        x, y, z = T[:3, :3] @ scene.robot_m.T + T[:3, 3:]
-        half = scene.observation.robot.gripper_m / 2
-        held = z[(np.abs(x) < 0.03) & (np.abs(y) < half - 0.003) & (z > 0.0) & (z < 0.04)]
-        return float(np.quantile(held, 0.97)) if len(held) >= 12 else self._config.grip_depth_m
 
     def _up(self, scene: _Scene, *, gripper_open: bool) -> Keypose:
         """Straight up, out of contact; back along its axis where the tool is tilted."""

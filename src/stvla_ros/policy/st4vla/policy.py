@@ -81,7 +81,7 @@ class St4VlaPolicy:
             self._next, self._for = self._chunk(observation, words), now
         following = self._next.pop(0)
         T, is_open = following.T_base_tcp, following.gripper_open
-        self._last = Keypose(T, is_open, touches(observation, seen_points(observation)[0], T, is_open))
+        self._last = Keypose(T, is_open, touches(observation, seen_points(observation), T, is_open))
         if done_there(observation, self._last):
             self._next = []
             return None
