@@ -37,6 +37,17 @@ def test_letting_go_touches_wherever_it_happens() -> None:
     assert not seen_touches(observation(HOLDING), pose(0.45, -0.22, 0.2), False)
 
 
+@pytest.mark.parametrize(("z", "expected"), [(0.07, True), (0.17, False)])
+def test_fingers_close_on_a_thing_whose_surface_is_far_from_the_tool(z: float, expected: bool) -> None:
+    """The glass of a bulb, 60 mm thick: the nearest seen point is 30 mm from its middle."""
+    angle = np.linspace(0.0, np.pi, 40)
+    glass_m = np.stack([0.5 + 0.03 * np.sin(angle), 0.1 + 0.03 * np.cos(angle), np.full(40, 0.07)], 1).astype(
+        np.float32
+    )
+    none_m = np.empty((0, 3), np.float32)
+    assert touches(observation(), (glass_m, none_m), pose(0.5, 0.1, z), False) is expected
+
+
 @pytest.mark.parametrize(
     ("gripper_m", "z", "expected"), [(0.05, 0.235, True), (0.0, 0.235, False), (0.05, 0.29, False)]
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from stvla_ros.geometry.se3 import inverse
+from stvla_ros.policy.observation import hand_open
 from stvla_ros.tabletop.self_filter import HELD_LOW_M, may_hold
 from stvla_ros.types import F32, F64, Keypose, Observation, RobotState
 
 NEAR_M = 0.025
 """Points this close to the tool centre point, or to what is held below it, will be touched."""
+
+BETWEEN_M = (0.035, 0.04, 0.03)
+"""Points this close to the tool centre point along the tool's axes are between open fingers, which will close on them."""
 
 MIN_PX = 6
 """Fewer pixels are noise."""
@@ -19,7 +23,8 @@ SAME_PLACE_M = 0.05
 
 
 def touches(observation: Observation, seen_m: tuple[F32, F32], T_base_tcp: F64, gripper_open: bool) -> bool:
-    """Whether a keypose touches: the gripper lets go of something, or the tool, or what it holds, ends at a surface.
+    """Whether a keypose touches: the gripper lets go of something or closes on something, or the tool, or what it holds,
+    ends at a surface.
 
     Args:
         observation: What the keypose was predicted from.
@@ -33,6 +38,10 @@ def touches(observation: Observation, seen_m: tuple[F32, F32], T_base_tcp: F64, 
     scene_m, robot_m = seen_m
     T = inverse(T_base_tcp).astype(np.float32)
     gap = scene_m @ T[:3, :3].T + T[:3, 3]
+    if not gripper_open and hand_open(
+        history, observation.robot
+    ):  # the middle of a thick thing is far from its surface
+        return int(np.count_nonzero((np.abs(gap) < BETWEEN_M).all(1))) >= MIN_PX
     gap[:, 2] -= gap[:, 2].clip(0.0, hangs_below_m(robot_m, observation.robot) or 0.0)
     return int(np.count_nonzero(np.einsum("nc,nc->n", gap, gap) < NEAR_M**2)) >= MIN_PX
 
