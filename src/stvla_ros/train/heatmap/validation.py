@@ -8,9 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from stvla_ros.errors import StageError
+from stvla_ros.planning.fittings import LID_GRIP_M
 from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.weights_file import Grounder
+from stvla_ros.planning.route import draw
+from stvla_ros.planning.screw_route import screw_route
 from stvla_ros.train.heatmap.questions import SceneQuestion, questions, task_question
 from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
@@ -71,7 +74,7 @@ def path_errors(
     if scenes.phase(index) == "held":  # the planner then starts at the tool, without the network
         return
     frame = scenes.frame(index)
-    for step in range(scenes.steps(index)):
+    for step in range(scenes.steps(index) if scenes.goal(index).action != "store" else 0):
         question = task_question(scenes, index, step, rng)
         if not (question.counts.all() and np.isfinite(a["path_uv"][index, step]).all()):
             continue
@@ -92,4 +95,9 @@ def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: SceneQuestio
         return None
     if question.goal.action == "push":
         return draw_press(frame, start)
+    if question.goal.action == "screw":
+        part = question.goal.names[0].kind
+        at = np.array([*start[:2], LID_GRIP_M if part == "lid" else 0.077])
+        goal = np.array([*end[:2], 0.1 if part == "lid" else 0.2])
+        return draw(screw_route(part, at, goal, obstacle_points(frame), frame.camera), frame)
     return draw_carry(frame, start, end, obstacle_points(frame), held=False)
