@@ -44,10 +44,10 @@ class PointedView(TableView):
         name = Name("bulb" if kind == "holder" else kind, colour or "")
         uv = self.place(name)
         found = [thing for thing in self.objects if thing.kind == kind]
-        nearest = _nearest(uv, [thing.centre_m for thing in found], self.request.frame.camera)
-        if nearest is None:
+        at = nearest(uv, [thing.centre_m for thing in found], self.request.frame.camera)
+        if at is None:
             raise refused(f"What I take for the {name} does not have its shape: move the camera or the objects.")
-        return found[nearest]
+        return found[at]
 
     def sentence(self) -> str:
         """Nothing: which thing has which colour is known of named ones only."""
@@ -85,11 +85,11 @@ class PointedItems:
         except StageError as error:
             self._error = error
             return None
-        nearest = _nearest(uv[0], [item.top_m for item in pantry.found], request.frame.camera)
-        if nearest is None:
+        at = nearest(uv[0], [item.top_m for item in pantry.found], request.frame.camera)
+        if at is None:
             return None
-        self.seen_m = pantry.found[nearest].size_m
-        return pantry.found[nearest]
+        self.seen_m = pantry.found[at].size_m
+        return pantry.found[at]
 
     def size_m(self, task: Store) -> tuple[float, float, float]:
         return self.seen_m
@@ -113,8 +113,8 @@ def _rests(pantry: Pantry, shelf: Shelf) -> bool:
     return bool(on_shelf(pantry.cupboard_m, shelf).sum() >= RESTING_PX)
 
 
-def _nearest(uv: F64, points_m: list[F64], camera: Camera) -> int | None:
-    """Index of the point that is nearest in the image; None if none is near."""
+def nearest(uv: F64, points_m: list[F64], camera: Camera) -> int | None:
+    """Index of the one of some (3,) points that is nearest to (2,) uv in the image; None if none is near."""
     if not points_m:
         return None
     px, _ = project(camera, np.array(points_m))
