@@ -10,7 +10,7 @@ import numpy as np
 from stvla_ros.errors import StageError
 from stvla_ros.planning.groceries import ITEMS, Store
 from stvla_ros.planning.pantry import Item, Pantry, Shelf, find_pantry, rests_inside
-from stvla_ros.planning.shelf_route import DEPTH_M, DROP_M, LOWEST_M, release_point, shelf_route
+from stvla_ros.planning.shelf_route import DEPTH_M, item_grasp, store_route
 from stvla_ros.planning.table_view import refused
 from stvla_ros.tabletop.interaction import is_clear, is_holding
 from stvla_ros.types import F64, PlanRequest
@@ -98,7 +98,7 @@ class Storing:
         if is_holding(request.robot, request.history):
             _check_held(task, request, pantry)
         elif (item := items.on_table(task, request, pantry, shelf)) is not None:
-            start = self._grasp(item)
+            start = item_grasp(item.top_m, self._grip_m)
         elif is_clear(
             request.robot, request.history, release_place(shelf), self._clear_m
         ):  # before, the retreat belongs to the task
@@ -114,20 +114,12 @@ class Storing:
             raise refused(f"I see no cupboard. {pantry.sentence}")
         return self._shelf
 
-    def _grasp(self, item: Item) -> F64:
-        x, y, top = item.top_m
-        return np.array([x, y, max(top - self._grip_m, LOWEST_M)])
-
     def _route(
         self, start_m: F64, size_m: tuple[float, float, float], shelf: Shelf, pantry: Pantry, request: PlanRequest
     ) -> F64:
-        """Into the shelf; how far the item reaches below the tool follows from its size."""
-        _, wide, high = size_m
-        below = high - self._grip_m if high > self._grip_m + LOWEST_M else LOWEST_M
-        end = release_point(shelf.front_m, shelf.yaw_rad, below, wide, DROP_M)
         beside = np.hypot(*(pantry.standing_m[:, :2] - start_m[:2]).T) > OWN_M
-        standing = pantry.standing_m[beside][::4]
-        return shelf_route(start_m, end, shelf.yaw_rad, standing, below, request.frame.camera)
+        standing, camera = pantry.standing_m[beside][::4], request.frame.camera
+        return store_route(start_m, size_m, self._grip_m, shelf.front_m, shelf.yaw_rad, standing, camera)
 
 
 def release_place(shelf: Shelf) -> F64:

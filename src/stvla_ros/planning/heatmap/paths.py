@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import back_project, cloud, uv_to_px
 from stvla_ros.planning.route import carry_route, draw, press_route
-from stvla_ros.planning.shelf_route import DROP_M as SHELF_DROP_M
-from stvla_ros.planning.shelf_route import LOWEST_M, release_point, shelf_route
 from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F32, F64, Bool, Camera, RgbdFrame
 
@@ -90,32 +88,3 @@ def carry_path(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating],
 def press_path(cap_m: F64) -> F64:
     """(8, 3) tool positions of pressing a button: up from its cap and down on it."""
     return press_route(np.asarray(cap_m, np.float64))
-
-
-def item_grasp(top_m: F64) -> F64:
-    """(3,) tool position for grasping a grocery item, from the (3,) middle of its top."""
-    return np.array([*top_m[:2], max(top_m[2] - GRIP_M, LOWEST_M)])
-
-
-def store_path(
-    start_m: F64,
-    size_m: tuple[float, float, float],
-    front_m: F64,
-    yaw_rad: float,
-    obstacles_m: npt.NDArray[np.floating],
-    camera: Camera,
-) -> F64:
-    """(8, 3) tool positions for putting a grocery item in a cupboard.
-
-    Args:
-        start_m: (3,) where the tool grasps, or is.
-        size_m: The item's shorter edge, its longer one, and its height.
-        front_m: (3,) middle of the bottom shelf's front edge.
-        yaw_rad: Direction that points in.
-        obstacles_m: (N, 3) points above the table, without the cupboard.
-        camera: The path should stay in its view.
-    """
-    _, wide, high = size_m
-    below = high - GRIP_M if high > GRIP_M + LOWEST_M else LOWEST_M
-    end = release_point(front_m, yaw_rad, below, wide, SHELF_DROP_M)
-    return shelf_route(start_m, end, yaw_rad, obstacles_m, below, camera)

@@ -73,6 +73,7 @@ class PointedItems:
     ) -> None:
         self._locate, self._clear_m, self.seen_m = locate, clear_m, size_m
         self._error: StageError | None = None
+        self._inside = True  # nothing says that the item is not what rests on the shelf
 
     def pantry(self, request: PlanRequest) -> Pantry:
         return survey(request.frame, lambda points: robot_mask(points, request.robot))
@@ -87,6 +88,8 @@ class PointedItems:
             return None
         at = nearest(uv[0], [item.top_m for item in pantry.found], request.frame.camera)
         if at is None:
+            stored = [*pantry.cupboard_m[on_shelf(pantry.cupboard_m, shelf)][::4].astype(np.float64)]
+            self._inside = nearest(uv[0], stored, request.frame.camera) is not None
             return None
         self.seen_m = pantry.found[at].size_m
         return pantry.found[at]
@@ -95,8 +98,8 @@ class PointedItems:
         return self.seen_m
 
     def rests_inside(self, task: Store, pantry: Pantry, shelf: Shelf) -> bool:
-        """Something rests on the shelf, and the network sees the item nowhere else."""
-        return self._error is None and _rests(pantry, shelf)
+        """Something rests on the shelf, and it is what the hand let go of there, or where the network sees the item."""
+        return self._error is None and self._inside and _rests(pantry, shelf)
 
     def missing(self, task: Store, pantry: Pantry) -> StageError:
         return self._error or refused(f"I see the {task.item} neither on the table nor in the cupboard.")

@@ -11,19 +11,13 @@ from torch import Tensor
 from stvla_ros.errors import StageError
 from stvla_ros.planning.fittings import BULB_GRIP_M, DISH_TOP_M, LID_GRIP_M, MOUTH_M, NECK_M
 from stvla_ros.planning.heatmap.ground import Finder
-from stvla_ros.planning.heatmap.paths import (
-    draw_carry,
-    draw_press,
-    item_grasp,
-    obstacle_points,
-    store_path,
-    surface_point,
-)  # fmt: skip
+from stvla_ros.planning.heatmap.paths import GRIP_M, draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.pointed import nearest
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.planning.pantry import survey
 from stvla_ros.planning.route import draw
 from stvla_ros.planning.screw_route import screw_route
+from stvla_ros.planning.shelf_route import item_grasp, store_route
 from stvla_ros.planning.storing import OWN_M
 from stvla_ros.train.heatmap.questions import SceneQuestion, questions, task_question
 from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes
@@ -138,8 +132,7 @@ def _draw_store(frame: RgbdFrame, robot: Bool, uv: F64) -> tuple[F64, float, F64
     if at is None or pantry.shelf is None:
         return None
     item, shelf = pantry.found[at], pantry.shelf
-    start = item_grasp(item.top_m)
-    beside = np.hypot(*(pantry.standing_m[:, :2] - start[:2]).T) > OWN_M
-    return draw(
-        store_path(start, item.size_m, shelf.front_m, shelf.yaw_rad, pantry.standing_m[beside], frame.camera), frame
-    )
+    start = item_grasp(item.top_m, GRIP_M)
+    standing = pantry.standing_m[np.hypot(*(pantry.standing_m[:, :2] - start[:2]).T) > OWN_M]
+    route = store_route(start, item.size_m, GRIP_M, shelf.front_m, shelf.yaw_rad, standing, frame.camera)
+    return draw(route, frame)
