@@ -97,10 +97,10 @@ class Finder:
         except UnclearError as error:
             there = [name for name in error.things if rgb is not None and self.sees(rgb, name)]
             raise refused(f"Not understood: {error.message(there)}") from error
-        for single in {goal.single(step) for step in range(goal.steps)} - self._understood:
-            if self.meaning(single.sentence(0)) != single:
-                raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
-            self._understood.add(single)
+        for asked in goal.questions:
+            if asked not in self._understood and self.meaning(asked.sentence(0)) != asked:
+                raise refused(f"The weights do not understand '{asked.sentence(0)}': train them for longer.")
+            self._understood.add(asked)
         return goal
 
     def sees(self, rgb: U8, name: str) -> bool:

@@ -143,7 +143,7 @@ class _Planning:
 
     def push(self) -> TracePlan:
         """Up and down on the first button that is not pressed yet."""
-        caps = [self._surfaces(step, (True, False))[0] for step in range(self._goal.steps)]
+        caps = [self._points(step, (True, False))[0] for step in range(self._goal.steps)]
         step = pressed_in_order(caps, self._request.history, self._config.press_radius_m)
         if step == len(caps):
             if self._is_clear(caps[-1]):
@@ -155,12 +155,12 @@ class _Planning:
         """From the block, or from the gripper that holds it, to its goal."""
         held = is_holding(self._request.robot, self._request.history)
         if not held and self._goal.action == "stack":
-            top, _ = self._surfaces(0, (True, False))
+            top, _ = self._points(0, (True, False))
             if self._is_stacked(top):
                 if self._is_clear(top) or self.goal_m is None:
                     return self._plan(0, None)
                 return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._obstacles(), held=False))
-        start, end = self._surfaces(0, (not held, True))
+        start, end = self._points(0, (not held, True))
         self.goal_m = end
         if held:
             return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._obstacles(), held=True))
@@ -177,7 +177,9 @@ class _Planning:
 
     def store(self, storing: Storing) -> TracePlan:
         """From the item, or from the gripper that holds it, into the cupboard."""
-        items = PointedItems(lambda needed: self._points(0, needed)[0], self._config.clear_m, self.size_m)
+        if not self._request.history:
+            self._place(self._goal.names[1])  # the cupboard, which the arm may hide later
+        items = PointedItems(lambda: self._place(self._goal.names[0]), self._config.clear_m, self.size_m)
         way = storing.way(Store(self._goal.names[0].kind), self._request, items)
         self.size_m = items.seen_m
         return self._plan_of(way.route_m)
@@ -189,27 +191,27 @@ class _Planning:
         return self._plan(0, drawn)
 
     def _place(self, name: Name) -> F64:
-        """(2,) where one of the goal's objects is in the image."""
-        which = self._goal.names.index(name)
-        uv, _ = self._points(0, (which == 0, which == 1))
-        return np.asarray(uv[which])
-
-    def _surfaces(self, step: int, needed: tuple[bool, bool]) -> F64:
-        return self._points(step, needed)[1]
+        """(2,) where a thing is in the image."""
+        asked = Goal("point", (name,))
+        uv = self._finder.locate(self._seen, asked.sentence(0), asked, 0, (True, False), self._is_known)[0]
+        self.places_m[name] = self._surface(name, uv)
+        return uv
 
     def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
-        """(2, 2) places of a step's ends in the image, and (2, 3) their surface points, NaN if not needed."""
         goal = self._goal.single(step)
         uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed, self._is_known)
         points = []
         for at, name, must in zip(uv, goal.ends(0), needed, strict=True):
-            point = surface_point(self._frame, at) if must else np.full(3, np.nan)
-            if point is None:
-                raise refused(f"The camera has no depth at the {name}: move the camera.")
             if must:
-                self.places_m[name] = point
-            points.append(point)
-        return uv, np.array(points)
+                self.places_m[name] = self._surface(name, at)
+            points.append(self.places_m[name] if must else np.full(3, np.nan))
+        return points[0], points[1]
+
+    def _surface(self, name: Name, uv: F64) -> F64:
+        point = surface_point(self._frame, uv)
+        if point is None:
+            raise refused(f"The camera has no depth at the {name}: move the camera.")
+        return point
 
     def _is_known(self, name: Name, uv: F64) -> bool:
         """The object at a place was told apart from others earlier in this task: light and shade differ in the plate."""

@@ -59,19 +59,18 @@ class PointedItems:
     :class:`stvla_ros.planning.storing.Items`.
 
     Args:
-        locate: (2, 2) places of item and cupboard in the image, 0..1000, and which of them are needed; raises
-            GOAL_NOT_GROUNDED.
+        place: Where the item is in the image, (2,) 0..1000; raises GOAL_NOT_GROUNDED.
         clear_m: See :func:`stvla_ros.tabletop.interaction.is_clear`.
         size_m: The item's, as last seen in this task.
     """
 
     def __init__(
         self,
-        locate: Callable[[tuple[bool, bool]], F64],
+        place: Callable[[], F64],
         clear_m: float,
         size_m: tuple[float, float, float] = ANY_SIZE_M,
     ) -> None:
-        self._locate, self._clear_m, self.seen_m = locate, clear_m, size_m
+        self._place, self._clear_m, self.seen_m = place, clear_m, size_m
         self._error: StageError | None = None
         self._inside = True  # nothing says that the item is not what rests on the shelf
 
@@ -82,14 +81,14 @@ class PointedItems:
         if self._put_away(request, pantry, shelf):
             return None
         try:
-            uv = self._locate((True, not request.history))
+            uv = self._place()
         except StageError as error:
             self._error = error
             return None
-        at = nearest(uv[0], [item.top_m for item in pantry.found], request.frame.camera)
+        at = nearest(uv, [item.top_m for item in pantry.found], request.frame.camera)
         if at is None:
             stored = [*pantry.cupboard_m[on_shelf(pantry.cupboard_m, shelf)][::4].astype(np.float64)]
-            self._inside = nearest(uv[0], stored, request.frame.camera) is not None
+            self._inside = nearest(uv, stored, request.frame.camera) is not None
             return None
         self.seen_m = pantry.found[at].size_m
         return pantry.found[at]

@@ -133,6 +133,14 @@ class Goal:
         return Goal("push", (self.names[step],)) if self.action == "push" else self
 
     @property
+    def questions(self) -> tuple[Goal, ...]:
+        """What a network is asked for: the things of ``screw`` and ``store`` one by one, else each step. Names that no task
+        of a training had are understood more often by themselves."""
+        if self.action in ("screw", "store"):
+            return tuple(Goal("point", (name,)) for name in self.names)
+        return tuple(dict.fromkeys(self.single(step) for step in range(self.steps)))
+
+    @property
     def steps(self) -> int:
         return len(self.names) if self.action == "push" else 1
 

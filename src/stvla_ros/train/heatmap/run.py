@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, HeatmapNetworkConfig, TextQuery, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
-from stvla_ros.planning.heatmap.words import KINDS, vocabulary
+from stvla_ros.planning.heatmap.words import vocabulary
 from stvla_ros.train.heatmap.batch import SceneBatch, TextBatch, make_batch, make_text_batch
 from stvla_ros.train.heatmap.questions import EVERYTHING, TAUGHT
 from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
-from stvla_ros.train.scenes.run import SceneRun
+from stvla_ros.train.scenes.run import CELL_WEIGHTS, SceneRun
 from stvla_ros.train.scenes.shards import Scenes
 
 SPREAD_CELLS = 0.8
@@ -148,7 +148,7 @@ def losses(network: HeatmapNetwork, batch: SceneBatch, bf16: bool) -> dict[str, 
     place, offset = _heat_losses(heat, batch)
     cross = functional.cross_entropy
     meaning = meaning_loss(asked, batch)
-    dense = cross(network.cell_kind(features), batch.labels, _class_weights())
+    dense = cross(network.cell_kind(features), batch.labels, torch.tensor(CELL_WEIGHTS))
     dense = dense + cross(network.cell_colour(features), batch.colours, ignore_index=-1)
     return {
         "total": place + 0.02 * offset + 0.5 * meaning + 0.5 * dense,
@@ -156,12 +156,6 @@ def losses(network: HeatmapNetwork, batch: SceneBatch, bf16: bool) -> dict[str, 
         "meaning": meaning,
         "dense": dense,
     }
-
-
-def _class_weights() -> Tensor:
-    """Robot, surroundings, and kinds. Objects cover few cells, so those count more; a plate, a cupboard cover many."""
-    fewer = {"plate": 0.5, "bottle": 0.7, "jar": 0.7, "holder": 0.7, "lamp": 0.7, "cupboard": 0.2}
-    return torch.tensor([0.3, 0.1, *(fewer.get(kind, 1.0) for kind in KINDS)])
 
 
 def _heat_losses(heat: Tensor, batch: SceneBatch) -> tuple[Tensor, Tensor]:

@@ -100,13 +100,16 @@ def path_errors(
 def _draw(
     finder: Finder, seen: Tensor, scenes: Scenes, index: int, question: SceneQuestion
 ) -> tuple[F64, float, F64] | None:
-    found = finder.find(seen, question.text, question.step)
     frame, action = scenes.frame(index), question.goal.action
+    if action in ("screw", "store"):  # as the planner asks
+        ends = [finder.find(seen, asked.sentence(0)).uv[0] for asked in question.goal.questions]
+    else:
+        ends = [*finder.find(seen, question.text, question.step).uv]
     robot = np.kron(scenes.arrays["labels"][index] < 0, np.ones((LABEL_STEP, LABEL_STEP), bool))
     robot = cv2.dilate(robot.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)  # labels are coarse
     if action == "store":
-        return _draw_store(frame, robot, found.uv[0])
-    start, end = (surface_point(frame, uv) for uv in found.uv)
+        return _draw_store(frame, robot, ends[0])
+    start, end = (surface_point(frame, uv) for uv in ends)
     if start is None or end is None:
         return None
     if action == "push":
