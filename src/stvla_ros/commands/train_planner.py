@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--all-colours",
         action="store_true",
-        help="heatmap: tasks name all 20 colours; then the split unseen measures nothing",
+        help="heatmap: tasks name all 20 colours and 9 items; then the split unseen measures nothing",
     )
     parser.add_argument("--keep", action="store_true", help="keep the weights of every validation (`stvla train pss`)")
     parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="CPU threads; default 1")

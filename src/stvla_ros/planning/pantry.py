@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from stvla_ros.tabletop.regions import RegionConfig, depth_regions, min_area_rec
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature, robust_mean
-from stvla_ros.types import F32, F64, U8, RgbdFrame, RobotState
+from stvla_ros.types import F32, F64, U8, Bool, RgbdFrame, RobotState
 
 CUPBOARD_M = 0.30
 """What stands on the table and is higher than this is the cupboard."""
@@ -70,11 +70,13 @@ class Item:
 
     Attributes:
         top_m: (3,) middle of its top in the base frame.
+        size_m: Its top's shorter edge, its longer one, and its height.
         points_m: (N, 3) its points.
         costs: Misfit of each of :data:`stvla_ros.planning.groceries.ITEMS`.
     """
 
     top_m: F64
+    size_m: tuple[float, float, float]
     points_m: F32
     costs: Mapping[str, float]
 
@@ -84,13 +86,15 @@ class Pantry:
     """What an image shows.
 
     Attributes:
-        items: Those that were recognised, by name.
+        found: Every small object.
+        items: Those of them that have a name.
         shelf: None if no cupboard is seen.
         cupboard_m: (N, 3) points of the cupboard and of what is in it.
         cupboard_rgb: (N, 3) their colours.
         standing_m: (N, 3) points of everything else above the table, without the robot.
     """
 
+    found: Sequence[Item]
     items: Mapping[str, Item]
     shelf: Shelf | None
     cupboard_m: F32
@@ -105,9 +109,20 @@ class Pantry:
 
 def find_pantry(frame: RgbdFrame, robot: RobotState) -> Pantry:
     """Everything above the table in one image. Each item is at one place only: the best overall assignment counts."""
+    pantry = survey(frame, lambda points: robot_mask(points, robot))
+    return replace(pantry, items=_named(pantry.found))
+
+
+def survey(frame: RgbdFrame, robot: Callable[[F32], Bool]) -> Pantry:
+    """Everything above the table in one image, without names.
+
+    Args:
+        frame: The image.
+        robot: (H, W) pixels of the robot and of what it holds, from the (3, H, W) points of the image.
+    """
     depth = without_specks(frame.depth_m)
     points = depth_cloud(frame.camera, depth)
-    arm = robot_mask(points, robot)
+    arm = robot(points)
     table = fit_support_plane(points, arm)
     height = table.height(points)
     labels = depth_regions(depth, points, height, arm, table, RegionConfig(upper_m=(1.1, 0.9, 0.8)))
@@ -120,7 +135,7 @@ def find_pantry(frame: RgbdFrame, robot: RobotState) -> Pantry:
             large = pixels
     described = [_describe(flat[p], heights[p], rgb[p]) for p in small]
     others = np.concatenate([flat[p] for p in small]) if small else np.empty((0, 3), np.float32)
-    return Pantry(_named(described), _shelf(flat[large], heights[large]), flat[large], rgb[large], others)
+    return Pantry(described, {}, _shelf(flat[large], heights[large]), flat[large], rgb[large], others)
 
 
 def _describe(points_m: F32, height_m: F32, rgb: U8) -> Item:
@@ -129,8 +144,9 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Item:
     centre, size, _ = min_area_rectangle(points_m[face, :2])
     sides = rgb[~face] if (~face).sum() >= 20 else rgb
     colours = [_feature(robust_mean(part)) for part in (rgb[face], sides)]
-    costs = {name: _misfit(look, top, np.sort(size), colours) for name, look in ITEMS.items()}
-    return Item(np.array([*centre, float(np.median(points_m[face, 2]))]), points_m, costs)
+    narrow, wide = sorted(float(edge) for edge in size)
+    costs = {name: _misfit(look, top, np.array([narrow, wide]), colours) for name, look in ITEMS.items()}
+    return Item(np.array([*centre, float(np.median(points_m[face, 2]))]), (narrow, wide, top), points_m, costs)
 
 
 def _misfit(look: Look, top_m: float, size_m: F64, colours: list[F64]) -> float:
@@ -144,7 +160,7 @@ def _feature(rgb: F64) -> F64:
     return np.asarray(colour_feature((255 * np.clip(rgb, 0, 1)).astype(np.uint8)[None])[0], np.float64)
 
 
-def _named(found: list[Item]) -> dict[str, Item]:
+def _named(found: Sequence[Item]) -> dict[str, Item]:
     """Names of objects, so that the sum of their misfits is the smallest."""
     if not found:
         return {}
@@ -189,11 +205,16 @@ def _without_outliers(xy_m: F32) -> F32:
     return np.asarray(xy_m[((xy_m >= low) & (xy_m <= high)).all(axis=1)])
 
 
+def on_shelf(points_m: F32, shelf: Shelf) -> Bool:
+    """(N,) which of (N, 3) points belong to something that rests on the shelf."""
+    x, y, z = shelf.local(points_m).T
+    on = (z > RESTING_M[0]) & (z < RESTING_M[1]) & (x > 0.0) & (x < shelf.depth_m - EDGE_M)
+    return np.asarray(on & (np.abs(y) < shelf.width_m / 2 - EDGE_M))
+
+
 def rests_inside(pantry: Pantry, shelf: Shelf, name: str) -> bool:
     """Something of an item's colours rests on the shelf."""
-    x, y, z = shelf.local(pantry.cupboard_m).T
-    on = (z > RESTING_M[0]) & (z < RESTING_M[1]) & (x > 0.0) & (x < shelf.depth_m - EDGE_M)
-    on &= np.abs(y) < shelf.width_m / 2 - EDGE_M
+    on = on_shelf(pantry.cupboard_m, shelf)
     if on.sum() < RESTING_PX:
         return False
     seen = colour_feature(pantry.cupboard_rgb[on]).astype(np.float64)

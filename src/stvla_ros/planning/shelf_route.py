@@ -49,6 +49,37 @@ def release_point(front_m: F64, yaw_rad: float, below_m: float, wide_m: float, d
     return np.asarray(front_m + DEPTH_M * inwards + [0.0, 0.0, lowest + drop_m])
 
 
+def item_grasp(top_m: F64, grip_m: float) -> F64:
+    """(3,) tool position for grasping a grocery item this far below the (3,) middle of its top."""
+    return np.array([*top_m[:2], max(top_m[2] - grip_m, LOWEST_M)])
+
+
+def store_route(
+    start_m: F64,
+    size_m: tuple[float, float, float],
+    grip_m: float,
+    front_m: F64,
+    yaw_rad: float,
+    obstacles_m: npt.NDArray[np.floating],
+    camera: Camera,
+) -> F64:
+    """(8, 3) tool positions for putting a grocery item in a cupboard; how far it reaches follows from its size.
+
+    Args:
+        start_m: (3,) where the tool grasps, or is.
+        size_m: The item's shorter edge, its longer one, and its height.
+        grip_m: It is gripped this far below its top.
+        front_m: (3,) middle of the bottom shelf's front edge.
+        yaw_rad: Direction that points in.
+        obstacles_m: (N, 3) points above the table, without the cupboard.
+        camera: The route stays in its view if that leaves room to pass.
+    """
+    _, wide, high = size_m
+    below = high - grip_m if high > grip_m + LOWEST_M else LOWEST_M
+    end = release_point(front_m, yaw_rad, below, wide, DROP_M)
+    return shelf_route(start_m, end, yaw_rad, obstacles_m, below, camera)
+
+
 def shelf_route(
     start_m: F64, end_m: F64, yaw_rad: float, obstacles_m: npt.NDArray[np.floating], below_m: float, camera: Camera
 ) -> F64:

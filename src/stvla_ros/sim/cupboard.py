@@ -59,7 +59,8 @@ class Cupboard:
 
     def add(self, spec: mujoco.MjSpec) -> None:
         body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=about_z(self.yaw_rad))
-        spec.add_material(name="cupboard", rgba=[*_RGB, 1.0], specular=0.1, shininess=0.2)
+        if spec.material("cupboard") is None:
+            spec.add_material(name="cupboard", rgba=[*_RGB, 1.0], specular=0.1, shininess=0.2)
         for centre, size in self.boards:
             half = [edge / 2 for edge in size]
             body.add_geom(

@@ -14,15 +14,13 @@ import torch
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, TextQuery, elsewhere, local_mean, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
-from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
+from stvla_ros.planning.heatmap.words import ACTIONS, COLOURED, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
 from stvla_ros.planning.instruction import UnclearError, parse
 from stvla_ros.types import F64, U8
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 IMAGE_PX = 256
-NAMES = (
-    Name("plate", ""), *(Name(kind, colour) for kind in KINDS if kind != "plate" for colour in PALETTE)
-)  # fmt: skip
+NAMES = tuple(Name(kind, colour) for kind in KINDS for colour in (PALETTE if kind in COLOURED else ("",)))
 """All objects that can be pointed at."""
 
 AMBIGUOUS = 0.2
@@ -99,10 +97,10 @@ class Finder:
         except UnclearError as error:
             there = [name for name in error.things if rgb is not None and self.sees(rgb, name)]
             raise refused(f"Not understood: {error.message(there)}") from error
-        for single in {goal.single(step) for step in range(goal.steps)} - self._understood:
-            if self.meaning(single.sentence(0)) != single:
-                raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
-            self._understood.add(single)
+        for asked in goal.questions:
+            if asked not in self._understood and self.meaning(asked.sentence(0)) != asked:
+                raise refused(f"The weights do not understand '{asked.sentence(0)}': train them for longer.")
+            self._understood.add(asked)
         return goal
 
     def sees(self, rgb: U8, name: str) -> bool:
@@ -198,7 +196,8 @@ class Finder:
     @cached_property
     def _pointing(self) -> tuple[list[Name], TextQuery]:
         """All names whose words are known, and the network's queries for pointing to each; independent of the image."""
-        texts = {name: self._grounder.numbers(Goal("point", (name,)).sentence(0)) for name in NAMES}
+        names = [name for name in NAMES if KINDS.index(name.kind) < self._grounder.network.config.kinds]
+        texts = {name: self._grounder.numbers(Goal("point", (name,)).sentence(0)) for name in names}
         known = {name: text for name, text in texts.items() if UNKNOWN not in text}
         asked = self._grounder.network.words(padded([*known.values()]), torch.zeros(len(known), dtype=torch.long))
         return [*known], asked
@@ -243,7 +242,7 @@ class Finder:
         colours_said = {n.colour for n in goal.names if n.colour} <= said and all(
             c in {n.colour for n in goal.names} for c in PALETTE if c in said
         )
-        whole = all(bool(n.colour) != (n.kind == "plate") for n in goal.names)
+        whole = all(bool(n.colour) == (n.kind in COLOURED) for n in goal.names)
         if sure < self._min_confidence or not colours_said or not whole:
             raise refused(
                 f"'{text.strip()[:80]}' is not clear to the heatmap planner: say it as in 'put the red block in the plate', "

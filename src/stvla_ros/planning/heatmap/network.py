@@ -30,12 +30,16 @@ class HeatmapNetworkConfig:
 
     Attributes:
         vocabulary: Number of words, including padding and the unknown word.
+        actions: Number of the first :data:`~stvla_ros.planning.heatmap.words.ACTIONS` that it tells apart.
+        kinds: The same of :data:`~stvla_ros.planning.heatmap.words.KINDS`.
         width: Width of the cell features.
         words_width: Width of the word transformer.
         words_layers: Its depth.
     """
 
     vocabulary: int
+    actions: int = len(ACTIONS)
+    kinds: int = len(KINDS)
     width: int = 64
     words_width: int = 64
     words_layers: int = 2
@@ -48,9 +52,9 @@ class TextQuery:
     Attributes:
         query: (T, 2, width) of start and end.
         absent: (T, 2) logits of "not in the image".
-        action: (T, 4) logits over ``ACTIONS``.
+        action: (T, actions) logits over ``ACTIONS``.
         steps: (T, 3) logits of the number of steps.
-        kind: (T, 2, 4) logits over ``KINDS``.
+        kind: (T, 2, kinds) logits over ``KINDS``.
         colour: (T, 2, 21) logits over the colours; the last means none.
     """
 
@@ -135,8 +139,8 @@ class _Words(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.query = nn.Linear(width, config.width)
         self.absent = nn.Linear(width, 1)
-        self.action, self.steps = nn.Linear(width, len(ACTIONS)), nn.Linear(width, MAX_STEPS)
-        self.kind, self.colour = nn.Linear(width, len(KINDS)), nn.Linear(width, NO_COLOUR + 1)
+        self.action, self.steps = nn.Linear(width, config.actions), nn.Linear(width, MAX_STEPS)
+        self.kind, self.colour = nn.Linear(width, config.kinds), nn.Linear(width, NO_COLOUR + 1)
 
     def forward(self, words: Tensor, step: Tensor) -> TextQuery:
         ask = self.ask + self.step(step)[:, None]
@@ -162,7 +166,7 @@ class HeatmapNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.trunk, self.words = _Trunk(config.width), _Words(config)
-        self.cell_kind = nn.Conv2d(config.width, len(KINDS) + 2, 1)
+        self.cell_kind = nn.Conv2d(config.width, config.kinds + 2, 1)
         self.cell_colour = nn.Conv2d(config.width, NO_COLOUR + 1, 1)
 
     def features(self, rgb: Tensor) -> Tensor:

@@ -16,12 +16,19 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.geometry.cameras import cloud, project, px_to_uv
+from stvla_ros.planning.fastening import FINDERS, screw_way
+from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
-from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
+from stvla_ros.planning.heatmap.paths import GRIP_M, draw_carry, draw_press, obstacle_points, surface_point
+from stvla_ros.planning.heatmap.pointed import ANY_SIZE_M, PointedItems, PointedView
 from stvla_ros.planning.heatmap.words import Goal, Name
 from stvla_ros.planning.in_steps import InSteps
+from stvla_ros.planning.instruction import Screw
 from stvla_ros.planning.prompt import write_offsets, write_points, write_progress
+from stvla_ros.planning.route import draw
+from stvla_ros.planning.screw_route import DROP_M as SCREW_DROP_M
+from stvla_ros.planning.storing import Storing
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order, released_at
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
@@ -64,12 +71,14 @@ class _Memory:
         keyposes: Executed at the last request.
         goal_m: (3,) where its goal was last visible: the block placed on it hides it.
         places_m: Object -> (3,) where it was last found.
+        size_m: The item's, as last seen on the table.
     """
 
     instruction: str = ""
     keyposes: int = 0
     goal_m: F64 | None = None
     places_m: Mapping[Name, F64] = field(default_factory=dict)
+    size_m: tuple[float, float, float] = ANY_SIZE_M
 
     def of(self, request: PlanRequest) -> _Memory:
         """This one if the request continues the same task, else an empty one."""
@@ -94,6 +103,7 @@ class HeatmapPlanner:
         self.model = HeatmapChat(self._finder)
         self._memory = _Memory()
         self._steps = InSteps()
+        self._storing = Storing(GRIP_M, config.clear_m)
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -106,8 +116,10 @@ class HeatmapPlanner:
                 f"'{request.instruction.strip()[:80]}' names a thing but no action: say what to do with the {goal.names[0]}."
             )
         planning = _Planning(request, goal, self._finder, self._config, self._memory.of(request))
-        plan = planning.push() if goal.action == "push" else planning.carry()
-        self._memory = _Memory(request.instruction, len(request.history), planning.goal_m, planning.places_m)
+        plan = planning.store(self._storing) if goal.action == "store" else _PLANS[goal.action](planning)
+        self._memory = _Memory(
+            request.instruction, len(request.history), planning.goal_m, planning.places_m, planning.size_m
+        )
         return plan
 
 
@@ -117,7 +129,7 @@ class _Planning:
     def __init__(
         self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig, memory: _Memory
     ) -> None:
-        self.goal_m, self.places_m = memory.goal_m, dict(memory.places_m)
+        self.goal_m, self.places_m, self.size_m = memory.goal_m, dict(memory.places_m), memory.size_m
         self._request, self._goal, self._finder, self._config = request, goal, finder, config
         self._seen = finder.see(request.frame.rgb)
 
@@ -156,18 +168,50 @@ class _Planning:
             return self._plan(0, None)
         return self._plan(0, draw_carry(self._frame, start, end, self._obstacles(), held=False))
 
+    def screw(self) -> TracePlan:
+        """From the lid or the bulb, or from the gripper that holds it, to its seat."""
+        start, end = self._goal.names
+        task = Screw(start.kind, start.colour or end.colour)
+        view = PointedView(self._request, FINDERS[task.part], place=self._place)
+        return self._plan_of(screw_way(task, view, self._config.clear_m, SCREW_DROP_M))
+
+    def store(self, storing: Storing) -> TracePlan:
+        """From the item, or from the gripper that holds it, into the cupboard."""
+        if not self._request.history:
+            self._place(self._goal.names[1])  # the cupboard, which the arm may hide later
+        items = PointedItems(lambda: self._place(self._goal.names[0]), self._config.clear_m, self.size_m)
+        way = storing.way(Store(self._goal.names[0].kind), self._request, items)
+        self.size_m = items.seen_m
+        return self._plan_of(way.route_m)
+
+    def _plan_of(self, route_m: F64 | None) -> TracePlan:
+        drawn = None if route_m is None else draw(route_m, self._frame)
+        if route_m is not None and drawn is None:
+            raise refused("The camera has no depth where the path would start: move the camera.")
+        return self._plan(0, drawn)
+
+    def _place(self, name: Name) -> F64:
+        """(2,) where a thing is in the image."""
+        asked = Goal("point", (name,))
+        uv = self._finder.locate(self._seen, asked.sentence(0), asked, 0, (True, False), self._is_known)[0]
+        self.places_m[name] = self._surface(name, uv)
+        return uv
+
     def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
         goal = self._goal.single(step)
         uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed, self._is_known)
         points = []
         for at, name, must in zip(uv, goal.ends(0), needed, strict=True):
-            point = surface_point(self._frame, at) if must else np.full(3, np.nan)
-            if point is None:
-                raise refused(f"The camera has no depth at the {name}: move the camera.")
             if must:
-                self.places_m[name] = point
-            points.append(point)
+                self.places_m[name] = self._surface(name, at)
+            points.append(self.places_m[name] if must else np.full(3, np.nan))
         return points[0], points[1]
+
+    def _surface(self, name: Name, uv: F64) -> F64:
+        point = surface_point(self._frame, uv)
+        if point is None:
+            raise refused(f"The camera has no depth at the {name}: move the camera.")
+        return point
 
     def _is_known(self, name: Name, uv: F64) -> bool:
         """The object at a place was told apart from others earlier in this task: light and shade differ in the plate."""
@@ -217,6 +261,9 @@ class _Planning:
             plan_id=f"heatmap-{uuid4().hex[:12]}",
             step_total=self._goal.steps,
         )
+
+
+_PLANS = {"push": _Planning.push, "place": _Planning.carry, "stack": _Planning.carry, "screw": _Planning.screw}
 
 
 def _lies_in(block_m: F64, plate_m: F64) -> bool:

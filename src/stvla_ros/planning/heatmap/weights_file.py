@@ -14,11 +14,14 @@ from torch import Tensor
 from stvla_ros.config import ConfigError
 from stvla_ros.files import said
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, HeatmapNetworkConfig
-from stvla_ros.planning.heatmap.words import MAX_WORDS, split
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, split
 from stvla_ros.weights import check_finite, read_tensors, write_tensors
 
 FORMAT = "stvla-heatmap-1"
 UNKNOWN = -1
+_HEADS = ("words.action.bias", "words.kind.bias")
+"""As long as the actions and kinds that a file knows: both lists grow at their ends."""
+
 _FIRST = 1
 """Id of the first word; 0 is padding."""
 
@@ -75,7 +78,10 @@ def load(path: Path) -> Grounder:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: the header is damaged ({said(error)}): use another file.") from error
     check_finite(weights, str(path))
-    network = HeatmapNetwork(HeatmapNetworkConfig(len(words) + _FIRST))
+    actions, kinds = (len(weights[head]) if head in weights else 0 for head in _HEADS)
+    if not (0 < actions <= len(ACTIONS) and 0 < kinds <= len(KINDS)):
+        raise ConfigError(f"{path}: the weights do not fit the network: {', '.join(_HEADS)}")
+    network = HeatmapNetwork(HeatmapNetworkConfig(len(words) + _FIRST, actions, kinds))
     try:
         network.load_state_dict({n: w.float() if w.is_floating_point() else w for n, w in weights.items()})
     except RuntimeError as error:

@@ -19,8 +19,11 @@ from stvla_ros.planning.lexicon import KINDS as KINDS_SAID
 from stvla_ros.planning.sentence import plain
 
 PALETTE = tuple(COLOURS)
-ACTIONS = ("point", "place", "stack", "push")
-KINDS = ("block", "plate", "button", "bottle")
+ACTIONS = ("point", "place", "stack", "push", "screw", "store")
+KINDS = ("block", "plate", "button", "bottle", "lid", "jar", "bulb", "holder", "lamp", "cupboard", *ITEMS)
+COLOURED = ("block", "button", "bottle", "jar", "bulb", "holder")
+"""Kinds that have a colour in their name; a bulb has that of its holder."""
+
 MAX_STEPS = 3
 MAX_WORDS = 40
 
@@ -29,6 +32,8 @@ _NOUNS = {
     "plate": ("plate", "plate", "dish"),
     "button": ("button", "button", "switch"),
     "bottle": ("bottle",),
+    "holder": ("holder", "stand", "casing"),
+    "bulb": ("bulb", "light bulb"),
 }
 _POINT = (
     "{a}", "the {a}", "point to the {a}", "point at the {a}", "where is the {a}", "find the {a}", "locate the {a}",
@@ -85,7 +90,7 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 @dataclass(frozen=True)
 class Name:
-    """A kind of object and its colour ("" for a plate, a lid, a lamp and groceries; a bulb has that of its holder)."""
+    """A kind of object and its colour, "" for kinds that are not :data:`COLOURED`."""
 
     kind: str
     colour: str
@@ -97,16 +102,13 @@ class Name:
     def of(cls, text: str) -> Name:
         """The inverse of :meth:`__str__`."""
         colour, _, kind = text.rpartition(" ")
-        return cls(kind, colour)
+        return cls(text, "") if text in KINDS else cls(kind, colour)
 
 
 @dataclass(frozen=True)
 class Goal:
     """A goal: ``point`` has one object; ``place``, ``stack``, ``screw`` and ``store`` what goes where; ``push`` buttons in
-    order.
-
-    No weights know ``screw`` and ``store`` yet: their heads have the :data:`ACTIONS` and :data:`KINDS`.
-    """
+    order."""
 
     action: str
     names: tuple[Name, ...]
@@ -129,6 +131,14 @@ class Goal:
     def single(self, step: int) -> Goal:
         """One step as a goal of its own."""
         return Goal("push", (self.names[step],)) if self.action == "push" else self
+
+    @property
+    def questions(self) -> tuple[Goal, ...]:
+        """What a network is asked for: the things of ``screw`` and ``store`` one by one, else each step. Names that no task
+        of a training had are understood more often by themselves."""
+        if self.action in ("screw", "store"):
+            return tuple(Goal("point", (name,)) for name in self.names)
+        return tuple(dict.fromkeys(self.single(step) for step in range(self.steps)))
 
     @property
     def steps(self) -> int:
@@ -156,11 +166,11 @@ class Goal:
 
 def named(text: str) -> Name | None:
     """The object that a text names without saying anything else: "the lime bottle"; else None."""
-    words = [word for word in plain(text) if word not in ("the", "a", "an")]
-    kind = {"bottle": "bottle", **KINDS_SAID}.get(words[-1] if words else "", "")
-    colour = " ".join(words[:-1])
-    known = colour == "" if kind == "plate" else colour in PALETTE
-    return Name(kind, colour) if kind and known else None
+    said = " ".join(word for word in plain(text) if word not in ("the", "a", "an"))
+    first, _, rest = said.partition(" ")
+    colour, noun = (first, rest) if first in PALETTE else ("", said)
+    kind = {**{kind: kind for kind in KINDS}, **KINDS_SAID}.get(noun, "")
+    return Name(kind, colour) if kind and bool(colour) == (kind in COLOURED) else None
 
 
 def split(text: str) -> list[str]:
@@ -186,7 +196,10 @@ def say(goal: Goal, rng: np.random.Generator) -> str:
 
 
 def _spoken(name: Name, rng: np.random.Generator) -> str:
-    return f"{name.colour} {rng.choice(_NOUNS[name.kind])}".strip()
+    noun = str(rng.choice(_NOUNS.get(name.kind, (name.kind,))))
+    if name.kind == "bulb" and rng.random() < 0.4:
+        return f"{noun} of the {name.colour} {rng.choice(_NOUNS['holder'])}"
+    return f"{name.colour} {noun}".strip()
 
 
 def _say_push(nouns: Sequence[str], rng: np.random.Generator) -> str:
@@ -214,8 +227,7 @@ def vocabulary() -> tuple[str, ...]:
         *_LID,
         *_BULB,
         *_STORE,
-        "lid jar bulb lamp cupboard",
-        *ITEMS,
+        *KINDS,
         *_PUSH,
         *_JOINTS,
         *_BEFORE,

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
-from stvla_ros.planning.heatmap.words import ACTIONS
-from stvla_ros.train.heatmap.questions import SceneQuestion, class_labels, questions, text_questions
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, PALETTE
+from stvla_ros.train.heatmap.questions import FITTINGS, TAUGHT, SceneQuestion, class_labels, questions, text_questions
 from stvla_ros.train.scenes.shards import Scenes, colour_jitter
 
 
@@ -51,7 +50,7 @@ def make_batch(
     chosen: np.ndarray,
     words: tuple[str, ...],
     rng: np.random.Generator,
-    colours: Sequence[str] = SEEN,
+    taught: Sequence[str] = TAUGHT,
 ) -> SceneBatch:
     """Scenes with new questions; half of the images are mirrored, all have their colours jittered.
 
@@ -60,21 +59,29 @@ def make_batch(
         chosen: Indices of those in the batch.
         words: The vocabulary.
         rng: Makes all random choices.
-        colours: Those that made-up tasks name.
+        taught: Colours and items that made-up tasks name (:func:`~stvla_ros.train.heatmap.questions.questions`).
     """
     asked: list[tuple[int, SceneQuestion]] = []
     images, kinds, paints = [], [], []
     for place, index in enumerate(chosen):
         mirrored = rng.random() < 0.5
-        rgb, kind, paint = scenes.rgb(index), *scenes.cells(index)
+        rgb, kind, paint = scenes.rgb(index), *_cells(scenes, index, taught)
         images.append(colour_jitter(rgb[:, ::-1] if mirrored else rgb, rng))
         kinds.append(kind[:, ::-1] if mirrored else kind)
         paints.append(paint[:, ::-1] if mirrored else paint)
-        for question in questions(scenes, index, rng, colours):
+        for question in questions(scenes, index, rng, taught):
             if mirrored:
                 question.uv[:, 0] = 1000 - question.uv[:, 0]
             asked.append((place, question))
     return _batch(np.stack(images), np.stack(kinds), np.stack(paints), asked, words)
+
+
+def _cells(scenes: Scenes, index: int, taught: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What each cell shows; no colour where a question could not name it either."""
+    kind, colour = scenes.cells(index)
+    hidden = np.isin(kind, [KINDS.index(k) + 2 for k in FITTINGS])
+    hidden &= np.isin(colour, [i for i, c in enumerate(PALETTE) if c not in taught])
+    return kind, np.where(hidden, -1, colour)
 
 
 def _batch(
@@ -103,10 +110,10 @@ def _batch(
 
 
 def make_text_batch(
-    count: int, words: tuple[str, ...], rng: np.random.Generator, colours: Sequence[str] = SEEN
+    count: int, words: tuple[str, ...], rng: np.random.Generator, taught: Sequence[str] = TAUGHT
 ) -> TextBatch:
     """Texts of tasks, and a few of pointing."""
-    texts = text_questions(count, rng, colours)
+    texts = text_questions(count, rng, taught)
     meant = [class_labels(goal, step) for _, goal, step in texts]
     return TextBatch(
         padded([numbers(words, text) for text, _, _ in texts]),

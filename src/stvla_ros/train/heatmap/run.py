@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, HeatmapNetworkConfig, TextQuery, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
-from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
+from stvla_ros.planning.heatmap.words import vocabulary
 from stvla_ros.train.heatmap.batch import SceneBatch, TextBatch, make_batch, make_text_batch
+from stvla_ros.train.heatmap.questions import EVERYTHING, TAUGHT
 from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
-from stvla_ros.train.scenes.run import SceneRun
+from stvla_ros.train.scenes.run import CELL_WEIGHTS, SceneRun
 from stvla_ros.train.scenes.shards import Scenes
 
 SPREAD_CELLS = 0.8
@@ -40,8 +40,8 @@ class HeatmapExperiment:
         validate_every: Scenes between validations, each of which leaves a checkpoint.
         bf16: Compute the trunk in bfloat16.
         drill: Texts without an image per step.
-        all_colours: Made-up tasks name all colours, for weights to deploy; the split ``unseen`` then measures
-            nothing.
+        all_colours: Made-up tasks name all colours and items, for weights to deploy; the split ``unseen`` then
+            measures nothing.
     """
 
     scenes: int = 60_000
@@ -97,10 +97,10 @@ class HeatmapRun(SceneRun):
     def _advance(self) -> tuple[dict[str, float], int]:
         rng = self._rng()
         chosen = rng.choice(len(self._train), self.experiment.batch)
-        colours = PALETTE if self.experiment.all_colours else SEEN
-        batch = make_batch(self._train, chosen, self.words, rng, colours)
+        taught = EVERYTHING if self.experiment.all_colours else TAUGHT
+        batch = make_batch(self._train, chosen, self.words, rng, taught)
         loss = losses(self.network.train(), batch, self.experiment.bf16)["total"]
-        texts = make_text_batch(self.experiment.drill, self.words, rng, colours)
+        texts = make_text_batch(self.experiment.drill, self.words, rng, taught)
         loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
         optimizer_step(loss, self.network, [self.optimizer], self.rate(), self.experiment.clip_norm)
         self.average.update(self.network, min(0.995, 1 - 1 / (1 + (self.step + 1) / 4)))
@@ -148,7 +148,7 @@ def losses(network: HeatmapNetwork, batch: SceneBatch, bf16: bool) -> dict[str, 
     place, offset = _heat_losses(heat, batch)
     cross = functional.cross_entropy
     meaning = meaning_loss(asked, batch)
-    dense = cross(network.cell_kind(features), batch.labels, _class_weights())
+    dense = cross(network.cell_kind(features), batch.labels, torch.tensor(CELL_WEIGHTS))
     dense = dense + cross(network.cell_colour(features), batch.colours, ignore_index=-1)
     return {
         "total": place + 0.02 * offset + 0.5 * meaning + 0.5 * dense,
@@ -156,11 +156,6 @@ def losses(network: HeatmapNetwork, batch: SceneBatch, bf16: bool) -> dict[str, 
         "meaning": meaning,
         "dense": dense,
     }
-
-
-def _class_weights() -> Tensor:
-    """Objects cover few cells, so those count more."""
-    return torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
 
 
 def _heat_losses(heat: Tensor, batch: SceneBatch) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from stvla_ros.planning.heatmap.words import KINDS, PALETTE
 from stvla_ros.planning.nano.architecture import WIDTH
 from stvla_ros.planning.nano.tokens import NUMBERS
 from stvla_ros.train.nano.packing import COORDINATE, OFFSET, PLAIN, Packed
+from stvla_ros.train.scenes.run import CELL_WEIGHTS
 
 SPREAD = {COORDINATE: 6.0, OFFSET: 8.0}
 """Sigma of the target distribution over neighbouring numbers, in thousandths and millimetres."""
@@ -44,7 +45,7 @@ class DenseHead(nn.Module):
         """
         logits = self.out(tokens).float().unflatten(-1, (SUBCELLS * SUBCELLS, -1))
         by_kind, by_colour = logits.split([self.kinds, self.colours], -1)
-        weight = torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
+        weight = torch.tensor(CELL_WEIGHTS)
         cross = functional.cross_entropy
         return cross(by_kind.flatten(0, 1), kind.flatten(), weight) + cross(
             by_colour.flatten(0, 1), colour.flatten(), ignore_index=-1

@@ -8,16 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.planning.heatmap.paths import carry_path, press_path
+from stvla_ros.planning.fittings import LID_GRIP_M
+from stvla_ros.planning.heatmap.paths import GRIP_M, carry_path, press_path
 from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
+from stvla_ros.planning.screw_route import screw_route
+from stvla_ros.planning.shelf_route import item_grasp, store_route
+from stvla_ros.sim.groceries import BY_NAME
 from stvla_ros.sim.objects import BLOCK_M
+from stvla_ros.sim.tasks.close_jar import LID_M, LID_RADIUS_M, NECK_RADII_M
+from stvla_ros.sim.tasks.light_bulb_in import DISH_RADIUS_M, GLASS_RADIUS_M, SOCKET_OUTER_M
 from stvla_ros.train.scenes.layouts import Layout
+from stvla_ros.train.scenes.objects import PlacedObject
 from stvla_ros.train.scenes.renderer import RenderedScene
 from stvla_ros.types import F64, I32, WAYPOINTS, Bool, Camera, RgbdFrame
 
 MIN_VISIBLE_PX = 10
 """In a 256x256 image; questions do not name objects that show fewer pixels."""
+
+_HALF_M = {
+    "block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02, "lid": LID_RADIUS_M, "jar": NECK_RADII_M[1],
+    "bulb": 0.5 * GLASS_RADIUS_M, "holder": DISH_RADIUS_M, "lamp": SOCKET_OUTER_M,
+}  # fmt: skip
+"""Half the width of the highest part of an object."""
 
 _BESIDE = ((0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx))
 
@@ -76,8 +89,10 @@ def _paths(layout: Layout, rendered: RenderedScene) -> tuple[F64, F64, F64]:
 
 def _step_path(layout: Layout, step: int, rendered: RenderedScene) -> F64:
     kinds, points = [o.kind for o in layout.objects], np.array([o.point_m for o in layout.objects])
-    ends = step_ends(layout.goal.action, step)
     tool = layout.tool_m if layout.phase == "held" else None
+    if layout.goal.action == "store":
+        return _store_path(layout.objects, rendered.camera, tool)
+    ends = step_ends(layout.goal.action, step)
     return tool_path(layout.goal.action, kinds, points, ends, rendered.camera, tool)
 
 
@@ -89,7 +104,7 @@ def step_ends(action: str, step: int) -> tuple[int, int]:
 def tool_path(
     action: str, kinds: Sequence[str], points_m: F64, ends: tuple[int, int], camera: Camera, tool_m: F64 | None = None
 ) -> F64:
-    """(8, 3) tool positions of one step of a task.
+    """(8, 3) tool positions of one step of a task without a cupboard.
 
     Args:
         action: One of :data:`stvla_ros.planning.heatmap.words.ACTIONS`.
@@ -106,11 +121,23 @@ def tool_path(
     standing = [i for i in range(len(kinds)) if not (held and i == first)]
     obstacles = np.concatenate([_corners(kinds[i], points_m[i]) for i in standing])
     start = points_m[first] if tool_m is None else tool_m
+    if action == "screw":
+        if tool_m is None:
+            start = start - [0.0, 0.0, LID_M - LID_GRIP_M if kinds[first] == "lid" else GLASS_RADIUS_M]
+        return screw_route(kinds[first], start, points_m[last], obstacles, camera)
     return carry_path(start, points_m[last], obstacles, camera, held=held)
+
+
+def _store_path(objects: Sequence[PlacedObject], camera: Camera, tool_m: F64 | None) -> F64:
+    item, cupboard = objects[:2]
+    front = np.add(cupboard.xyz_m, (0.0, 0.0, cupboard.high_m))
+    obstacles = np.concatenate([_corners(o.kind, o.point_m) for o in objects[2:]] or [np.empty((0, 3))])
+    start = item_grasp(item.point_m, GRIP_M) if tool_m is None else tool_m
+    return store_route(start, BY_NAME[item.kind].size_m, GRIP_M, front, cupboard.yaw_rad, obstacles, camera)
 
 
 def _corners(kind: str, point_m: F64) -> F64:
     """(5, 3) highest points of an object."""
-    half = {"block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02}[kind]
+    half = BY_NAME[kind].radius_m * 0.7071 if kind in BY_NAME else _HALF_M[kind]
     around = half * np.array([(0, 0, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)])
     return np.asarray(point_m + around, np.float64)

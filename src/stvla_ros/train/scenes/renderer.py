@@ -10,11 +10,11 @@ import mujoco
 import numpy as np
 
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS
+from stvla_ros.planning.heatmap.words import PALETTE
 from stvla_ros.sim.camera import TRIPOD, ThirdViewConfig, TripodCameraConfig, look_at, make_camera
-from stvla_ros.sim.objects import about_z
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
-from stvla_ros.train.scenes.objects import PlacedObject, all_objects
+from stvla_ros.train.scenes.objects import PlacedObject, all_objects, body_names
 from stvla_ros.types import F32, F64, I32, U8, Camera
 
 IMAGE_PX = 256
@@ -24,6 +24,7 @@ LARGEST_PX = (640, 480)
 CLOTHS = 6
 _FLIP = np.diag([1.0, -1.0, -1.0])
 _AWAY_M = (0.0, 0.0, -50.0)
+_UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class _Cloths:
 
 
 class SceneRenderer:
-    """Renders with one model that contains every object in every colour."""
+    """Renders with one model that contains all objects of any scene."""
 
     def __init__(self) -> None:
         objects = all_objects()
@@ -93,13 +94,13 @@ class SceneRenderer:
         self._data = mujoco.MjData(self._model)
         self._renderer = Renderer()
         m = self._model
-        self._names = [o.name for o in objects]
         self._arm = np.array([m.joint(n).qposadr[0] for n in ARM_JOINTS])
         self._fingers = np.array([m.joint(n).qposadr[0] for n in FINGER_JOINTS])
         beech = m.material("beech")
         self._cloths = [int(beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB]), *self._cloth_ids()]
-        for name in self._names:
-            self._move(name, _AWAY_M, 0.0)
+        self._paint = {c: m.material(f"paint_{c}").id for c in PALETTE}
+        for o in objects:
+            self._move(o.name, _AWAY_M, _UPRIGHT)
 
     def _cloth_ids(self) -> list[int]:
         return [self._model.texture(f"cloth_{i}").id for i in range(1, CLOTHS)]
@@ -110,8 +111,10 @@ class SceneRenderer:
         Raises:
             ConfigError: There is no OpenGL on this machine.
         """
-        for o in objects:
-            self._move(o.name, o.origin_m, o.yaw_rad)
+        names = body_names(objects)
+        for o, name in zip(objects, names, strict=True):
+            self._move(name, o.origin_m, o.quat)
+            self._repaint(name, o)
         self._dress(appearance)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -120,15 +123,15 @@ class SceneRenderer:
         bodies = self._renderer.body_ids(self._data, TRIPOD, IMAGE_PX, IMAGE_PX) if size[0] == size[1] else None
         if bodies is None:
             bodies = _squared(self._renderer.body_ids(self._data, TRIPOD, *size))
-        for o in objects:
-            self._move(o.name, _AWAY_M, 0.0)
+        for name in names:
+            self._move(name, _AWAY_M, _UPRIGHT)
         area = cv2.INTER_AREA if min(size) > IMAGE_PX else cv2.INTER_LINEAR
         small = rgb if size == (IMAGE_PX, IMAGE_PX) else cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=area)
         depth = np.where(depth <= 4.0, depth, np.float32(np.nan))
         return RenderedScene(
             np.asarray(small, np.uint8),
             _squared(depth),
-            self._labels(bodies, objects),
+            self._labels(bodies, names),
             squared(make_camera(appearance.camera)),
         )
 
@@ -136,14 +139,20 @@ class SceneRenderer:
         """Free the renderer."""
         self._renderer.close()
 
-    def _move(self, name: str, xyz_m: Sequence[float], yaw_rad: float) -> None:
-        quat = about_z(yaw_rad)
+    def _move(self, name: str, xyz_m: Sequence[float], quat: F64) -> None:
         body = self._model.body(name)
-        if name.endswith("_button"):
-            body.pos[:], body.quat[:] = xyz_m, quat
-        else:
+        if body.jntnum[0]:
             address = self._model.jnt_qposadr[body.jntadr[0]]
             self._data.qpos[address : address + 7] = [*xyz_m, *quat]
+        else:
+            body.pos[:], body.quat[:] = xyz_m, quat
+
+    def _repaint(self, name: str, o: PlacedObject) -> None:
+        if o.kind not in ("jar", "holder"):
+            return
+        m, body = self._model, self._model.body(name).id
+        painted = (m.geom_bodyid == body) & np.isin(m.geom_matid, [*self._paint.values()])
+        m.geom_matid[painted] = self._paint[o.colour]
 
     def _dress(self, appearance: Appearance) -> None:
         m, T = self._model, look_at(appearance.camera)
@@ -160,11 +169,10 @@ class SceneRenderer:
         beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB] = self._cloths[appearance.cloth]
         self._data.qpos[self._arm], self._data.qpos[self._fingers] = appearance.q_rad, appearance.gripper_m / 2
 
-    def _labels(self, bodies: I32, objects: Sequence[PlacedObject]) -> I32:
+    def _labels(self, bodies: I32, objects: Sequence[str]) -> I32:
         m = self._model
         label = np.zeros(m.nbody + 1, np.int32)  # the last one is for -1: no body
-        names = {BASE_LINK: -1} | {o.name: i for i, o in enumerate(objects, 1)}
-        for name, value in names.items():
+        for name, value in {BASE_LINK: -1, **{name: i for i, name in enumerate(objects, 1)}}.items():
             label[:-1][m.body_rootid == m.body(name).id] = value
         return label[bodies]
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stvla_ros.planning.heatmap.words import KINDS
 from stvla_ros.train.curves import CurveLog, Panel, draw
 from stvla_ros.train.run import TrainingRun
 from stvla_ros.train.scenes.shards import Scenes
@@ -17,6 +18,10 @@ FIELDS = (
     "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "depth_median_cm", "step_accuracy",
     "action_accuracy", "malformed",
 )  # fmt: skip
+
+_FEWER = {"plate": 0.5, "bottle": 0.7, "jar": 0.7, "holder": 0.7, "lamp": 0.7, "cupboard": 0.2}
+CELL_WEIGHTS = (0.3, 0.1, *(_FEWER.get(kind, 1.0) for kind in KINDS))
+"""Of what cells show in losses: robot, surroundings, kinds. Objects cover few cells, so those count more; some cover many."""
 
 
 class SceneExperiment(Protocol):

@@ -26,7 +26,7 @@ from stvla_ros.train.scenes.layouts import MAX_OBJECTS, PHASES, Layout, make_lay
 from stvla_ros.train.scenes.renderer import IMAGE_PX, RenderedScene, SceneRenderer
 from stvla_ros.types import F32, U8, Camera, RgbdFrame
 
-FORMAT = "stvla-scenes-1"
+FORMAT = "stvla-scenes-2"
 PER_SHARD = 100
 LABEL_STEP = 4
 """Labels are stored for every fourth pixel."""
