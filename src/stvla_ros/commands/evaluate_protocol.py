@@ -15,7 +15,7 @@ from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.stack import plain
 from stvla_ros.tables import PROTOCOLS
 from stvla_ros.tables.protocol import Row, read_protocol
-from stvla_ros.tables.run import Table
+from stvla_ros.tables.run import WEIGHTS, Table
 
 
 def add_arguments(parser: Parser) -> None:
@@ -34,9 +34,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--weights",
         type=Path,
-        default=Path("weights"),
         metavar="DIR",
-        help="folder with the weights that the protocol names; default: weights",
+        help="folder with the weights that the protocol names; default: those of the package",
     )
     add_engine_arguments(parser, "one per core")
     parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is resumed; default runs/PROTOCOL")
@@ -48,7 +47,7 @@ def run(arguments: Namespace) -> int:
     protocol = read_protocol(arguments.protocol)
     folder = arguments.output or Path("runs") / protocol.name
     rows = tuple(dict.fromkeys(name.strip() for name in arguments.rows.split(","))) if arguments.rows else ()
-    table = Table(folder, protocol, arguments.weights, arguments.limit or protocol.scenes, rows)
+    table = Table(folder, protocol, arguments.weights or WEIGHTS, arguments.limit or protocol.scenes, rows)
     console = Console()
 
     def do(row: Row, evaluation: Evaluation, setup: CellEnvironmentSetup) -> None:

@@ -28,6 +28,9 @@ from stvla_ros.rcl_yaml import RclYamlError, read_value
 from stvla_ros.tables.protocol import ARMS, SHIPPED, TRAINED, Protocol, Row
 from stvla_ros.tables.scenes import scenes_of
 
+WEIGHTS = Path(__file__).parent / "weights"
+"""What the project has trained for its protocols (docs/weights.md)."""
+
 WEIGHTS_SETTING = {"heatmap": "weights", "qwen3_vl": "model"}
 """Planner's backend -> its setting that names weights."""
 

@@ -13,7 +13,6 @@ from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.chat import HeatmapChat
-from stvla_ros.planning.heatmap.ground import WEIGHTS
 from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner, _Memory
 from stvla_ros.planning.heatmap.words import Goal, Name
 from stvla_ros.planning.in_steps import InSteps
@@ -23,6 +22,7 @@ from stvla_ros.planning.prompt import next_action_prompt, pointing_prompt, trace
 from stvla_ros.planning.storing import Storing
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.groceries import WARES
+from stvla_ros.tables.run import WEIGHTS as TABLE_WEIGHTS
 from stvla_ros.types import F64, U8, Keypose, PlanRequest
 
 HEIGHT_M = {
@@ -261,7 +261,7 @@ def test_the_chat_answers_in_the_protocol_and_refuses_paths(cell: Cell) -> None:
     assert error.value.code is OutcomeCode.REPLY_UNPARSABLE
 
 
-SIX = HeatmapConfig(weights=str(WEIGHTS.with_name("heatmap-all.safetensors")))
+SIX = HeatmapConfig(weights=str(TABLE_WEIGHTS / "heatmap-all.safetensors"))
 JAR_M, LAMP_M = 0.1, 0.2
 
 

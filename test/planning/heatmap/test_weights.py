@@ -12,8 +12,9 @@ from stvla_ros.files import digest
 from stvla_ros.planning.heatmap.ground import WEIGHTS, small
 from stvla_ros.planning.heatmap.weights_file import load, padded
 from stvla_ros.planning.heatmap.words import Goal, Name
+from stvla_ros.tables.run import WEIGHTS as TABLE_WEIGHTS
 
-ALL, HELD_OUT = (WEIGHTS.with_name(f"heatmap-{name}.safetensors") for name in ("all", "held-out"))
+ALL, HELD_OUT = (TABLE_WEIGHTS / f"heatmap-{name}.safetensors" for name in ("all", "held-out"))
 DIGESTS = {
     WEIGHTS: "c6e63919f26ed20b141e0b1a60f7002623ecb80747828e4fc4331ac6d3d8345d",
     ALL: "f1d455ab029f07cabd358cdd433cc5fb6db5daa52c01e0fecc429aeb60d88777",
