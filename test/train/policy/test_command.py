@@ -97,7 +97,7 @@ def test_every_folder_of_val_counts(recorded: tuple[Any, ...], tmp_path: Path) -
     for place in apart:
         place.mkdir()
         (place / place.name).symlink_to(folder / place.name)
-    parser = Parser()
+    parser = Parser("train", "")
     add_arguments(parser)
     given = parser.parse_args([word for place in apart for word in ("--val", str(place))])
     assert given.val == apart
