@@ -54,7 +54,7 @@ def item_grasp(top_m: F64, grip_m: float) -> F64:
     return np.array([*top_m[:2], max(top_m[2] - grip_m, LOWEST_M)])
 
 
-def store_route(
+def item_route(
     start_m: F64,
     size_m: tuple[float, float, float],
     grip_m: float,

@@ -10,7 +10,7 @@ import numpy as np
 from stvla_ros.errors import StageError
 from stvla_ros.planning.groceries import ITEMS, Store
 from stvla_ros.planning.pantry import Item, Pantry, Shelf, find_pantry, rests_inside
-from stvla_ros.planning.shelf_route import DEPTH_M, item_grasp, store_route
+from stvla_ros.planning.shelf_route import item_grasp, item_route, release_point
 from stvla_ros.planning.table_view import refused
 from stvla_ros.tabletop.interaction import is_clear, is_holding
 from stvla_ros.types import F64, PlanRequest
@@ -99,9 +99,8 @@ class Storing:
             _check_held(task, request, pantry)
         elif (item := items.on_table(task, request, pantry, shelf)) is not None:
             start = item_grasp(item.top_m, self._grip_m)
-        elif is_clear(
-            request.robot, request.history, release_place(shelf), self._clear_m
-        ):  # before, the retreat belongs to the task
+        elif is_clear(request.robot, request.history, release_place(shelf), self._clear_m):
+            # until it is clear, the retreat belongs to the task
             if items.rests_inside(task, pantry, shelf):
                 return Way(None, pantry.sentence)
             raise items.missing(task, pantry)
@@ -119,13 +118,12 @@ class Storing:
     ) -> F64:
         beside = np.hypot(*(pantry.standing_m[:, :2] - start_m[:2]).T) > OWN_M
         standing, camera = pantry.standing_m[beside][::4], request.frame.camera
-        return store_route(start_m, size_m, self._grip_m, shelf.front_m, shelf.yaw_rad, standing, camera)
+        return item_route(start_m, size_m, self._grip_m, shelf.front_m, shelf.yaw_rad, standing, camera)
 
 
 def release_place(shelf: Shelf) -> F64:
     """(3,) about where items are released."""
-    inwards = np.array([np.cos(shelf.yaw_rad), np.sin(shelf.yaw_rad), 0.0])
-    return np.asarray(shelf.front_m + DEPTH_M * inwards)
+    return release_point(shelf.front_m, shelf.yaw_rad, 0.0, 0.0, 0.0)
 
 
 def _check_held(task: Store, request: PlanRequest, pantry: Pantry) -> None:

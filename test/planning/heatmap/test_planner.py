@@ -269,14 +269,19 @@ def knows(cell: Cell) -> Knowing:
     return Knowing(cell, Goal.of(parse(cell.instruction)))
 
 
+def check_way(cell: Cell, knowing: Knowing, start_m: F64, end_m: list[float]) -> None:
+    """The planned path begins where the tool grasps, and ends where the part is in its seat."""
+    way = tool_way(planner(knowing).plan(request(cell)), cell)
+    assert np.linalg.norm(way[0] - start_m) < 0.004
+    assert np.hypot(*(way[-1] - end_m)[:2]) < 0.004
+    assert abs(way[-1][2] - end_m[2]) < 0.006
+
+
 def test_a_lid_is_carried_to_its_jar_and_closed_is_finished(cell: Cell) -> None:
     cell.reset("close_jar", 3)
     knowing, state = knows(cell), cell.state()
     lid, jar = (knowing.point_m(name) for name in knowing.meaning.names)
-    way = tool_way(planner(knowing).plan(request(cell)), cell)
-    assert np.linalg.norm(way[0] - (lid - [0, 0, 0.009])) < 0.004
-    assert np.hypot(*(way[-1] - jar)[:2]) < 0.004
-    assert abs(way[-1][2] - JAR_M) < 0.006
+    check_way(cell, knowing, lid - [0, 0, 0.009], [*jar[:2], JAR_M])
     body = str(knowing.meaning.names[1]).replace(" ", "_")
     seat = cell.truth().T_base_object[body] @ pose(np.eye(3), np.array([0.0, 0.0, 0.089]))
     cell.set_state(state.q_rad, 0.08, {"lid": seat})
@@ -302,10 +307,7 @@ def test_a_bulb_is_carried_from_its_holder_to_the_lamp_and_in_it_is_finished(cel
     cell.reset("light_bulb_in", 3)
     knowing, state = knows(cell), cell.state()
     bulb, lamp = (knowing.point_m(name) for name in knowing.meaning.names)
-    way = tool_way(planner(knowing).plan(request(cell)), cell)
-    assert np.linalg.norm(way[0] - (bulb - [0, 0, 0.03])) < 0.004
-    assert np.hypot(*(way[-1] - lamp)[:2]) < 0.004
-    assert abs(way[-1][2] - (LAMP_M - 0.024 + 0.057)) < 0.006
+    check_way(cell, knowing, bulb - [0, 0, 0.03], [*lamp[:2], LAMP_M - 0.024 + 0.057])
     body = str(knowing.meaning.names[0]).replace(" ", "_")
     cell.set_state(state.q_rad, 0.08, {body: pose(np.eye(3), np.add(lamp, (0.0, 0.0, -0.024)))})
     assert planner(knowing).plan(request(cell)).finished

@@ -12,8 +12,9 @@ from typing import Any
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
-from stvla_ros.planning.heatmap.ground import Finder, refused
+from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.prompt import write_points
+from stvla_ros.planning.table_view import refused
 from stvla_ros.types import U8
 
 _POINT = re.compile(r"Point to the (.{1,200}?)\. Provide exactly 1 point\.")

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import torch
 
-from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, TextQuery, elsewhere, local_mean, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
 from stvla_ros.planning.heatmap.words import ACTIONS, COLOURED, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
 from stvla_ros.planning.instruction import UnclearError, parse
+from stvla_ros.planning.table_view import refused
 from stvla_ros.types import F64, U8
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -54,10 +54,6 @@ def small(rgb: U8) -> torch.Tensor:
         mode = cv2.INTER_AREA if min(rgb.shape[:2]) > IMAGE_PX else cv2.INTER_LINEAR
         rgb = np.asarray(cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=mode), np.uint8)
     return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
-
-
-def refused(sentence: str) -> StageError:
-    return StageError(OutcomeCode.GOAL_NOT_GROUNDED, sentence)
 
 
 class Finder:

@@ -19,7 +19,7 @@ from stvla_ros.geometry.cameras import cloud, project, px_to_uv
 from stvla_ros.planning.fastening import FINDERS, screw_way
 from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.heatmap.chat import HeatmapChat
-from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
+from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder
 from stvla_ros.planning.heatmap.paths import GRIP_M, draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.pointed import ANY_SIZE_M, PointedItems, PointedView
 from stvla_ros.planning.heatmap.words import Goal, Name
@@ -29,6 +29,7 @@ from stvla_ros.planning.prompt import write_offsets, write_points, write_progres
 from stvla_ros.planning.route import draw
 from stvla_ros.planning.screw_route import DROP_M as SCREW_DROP_M
 from stvla_ros.planning.storing import Storing
+from stvla_ros.planning.table_view import refused
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order, released_at
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan

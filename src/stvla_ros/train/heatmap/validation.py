@@ -17,7 +17,7 @@ from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.planning.pantry import survey
 from stvla_ros.planning.route import draw
 from stvla_ros.planning.screw_route import screw_route
-from stvla_ros.planning.shelf_route import item_grasp, store_route
+from stvla_ros.planning.shelf_route import item_grasp, item_route
 from stvla_ros.planning.storing import OWN_M
 from stvla_ros.train.heatmap.questions import SceneQuestion, questions, task_question
 from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes
@@ -137,5 +137,5 @@ def _draw_store(frame: RgbdFrame, robot: Bool, uv: F64) -> tuple[F64, float, F64
     item, shelf = pantry.found[at], pantry.shelf
     start = item_grasp(item.top_m, GRIP_M)
     standing = pantry.standing_m[np.hypot(*(pantry.standing_m[:, :2] - start[:2]).T) > OWN_M]
-    route = store_route(start, item.size_m, GRIP_M, shelf.front_m, shelf.yaw_rad, standing, frame.camera)
+    route = item_route(start, item.size_m, GRIP_M, shelf.front_m, shelf.yaw_rad, standing, frame.camera)
     return draw(route, frame)

@@ -13,7 +13,7 @@ from stvla_ros.planning.heatmap.paths import GRIP_M, carry_path, press_path
 from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
 from stvla_ros.planning.screw_route import screw_route
-from stvla_ros.planning.shelf_route import item_grasp, store_route
+from stvla_ros.planning.shelf_route import item_grasp, item_route
 from stvla_ros.sim.groceries import BY_NAME
 from stvla_ros.sim.objects import BLOCK_M
 from stvla_ros.sim.tasks.close_jar import LID_M, LID_RADIUS_M, NECK_RADII_M
@@ -133,7 +133,7 @@ def _store_path(objects: Sequence[PlacedObject], camera: Camera, tool_m: F64 | N
     front = np.add(cupboard.xyz_m, (0.0, 0.0, cupboard.high_m))
     obstacles = np.concatenate([_corners(o.kind, o.point_m) for o in objects[2:]] or [np.empty((0, 3))])
     start = item_grasp(item.point_m, GRIP_M) if tool_m is None else tool_m
-    return store_route(start, BY_NAME[item.kind].size_m, GRIP_M, front, cupboard.yaw_rad, obstacles, camera)
+    return item_route(start, BY_NAME[item.kind].size_m, GRIP_M, front, cupboard.yaw_rad, obstacles, camera)
 
 
 def _corners(kind: str, point_m: F64) -> F64:
