@@ -353,7 +353,9 @@ def test_a_click_on_a_motion_that_is_gone_answers_no_other(served: Served) -> No
         gone = [served.widget(label) for label in ("Approve", "Refuse", "Use this path")]
         served.session.hear_proposal(proposal("a-2"))
         wait(lambda: browser._asked == "a-2")
-        for button in gone:
+        click(socket, gone[0])
+        wait(lambda: pages.GONE.sentence in str(messages(received(socket))))
+        for button in gone[1:]:
             click(socket, button)
         click(socket, served.widget("STOP"))
         wait(lambda: served.stack.stops)

@@ -13,6 +13,7 @@ import io
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import isfinite
@@ -74,6 +75,10 @@ REPLY_CHARS = 20_000
 
 SILENT = f"OLD: nothing newer has come for {OLD_S:.0f} s"
 """Across the page: of what is shown, whether by a silent console, a link that stalls, or a silent camera."""
+
+GONE = Answer(Code.NOT_WAITING, "The motion that you answered does not wait any more: the answer counted for nothing.")
+GONE_KEPT = 30
+"""So many buttons of motions that are gone are known, to answer a click on one that a slow link brings late."""
 
 NOTHING_EDITED = Answer(Code.NOT_WAITING, "Nothing is edited: tick 'Edit the path' while a motion waits.")
 
@@ -270,6 +275,7 @@ class _Browser:
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
         self._answers: tuple[Any, ...] = ()
+        self._gone: deque[str] = deque(maxlen=GONE_KEPT)
         self._asked = ""
         self._captions = ""
         self._editing = ""
@@ -313,7 +319,15 @@ class _Browser:
             self._scene = Scene(self._client.scene, self._views)
             self._camera_view = CameraView(self._client, self._views, self._clicked)
             self._client.camera.position, self._client.camera.look_at = (1.7, 1.1, 1.0), (0.4, 0.0, 0.2)
+            from viser._messages import GuiUpdateMessage
+
+            gui._websock_interface.register_handler(GuiUpdateMessage, self._late)  # viser 1.1 drops such a click itself
             self._ready = True
+
+    def _late(self, _: int, message: Any) -> None:
+        """Say so when a click came for a motion whose buttons are gone."""
+        if message.uuid in self._gone:
+            self._tell(GONE, rarely=True)
 
     def _stop_widgets(self, gui: Any) -> None:
         stop = gui.add_button("STOP", color=RED, icon="hand-stop", hint="The arm stops now. Key: S")
@@ -351,6 +365,7 @@ class _Browser:
     def _answer_widgets(self, proposal_id: str) -> None:
         """New buttons for each motion: a click that comes late, over a slow link, answers the motion it was made for."""
         for button in self._answers:
+            self._gone.append(button._impl.uuid)
             button.remove()
         gui = self._client.gui
         with self._next:
