@@ -109,7 +109,7 @@ class Person:
 def console(tmp_path_factory):
     settings = {
         "executor.approval.wait_s": "300.0",  # a scene that is drawn without a GPU makes clicks slow
-        "executor.max_plan_age_s": "600.0",
+        "executor.safety.trace_timeout_s": "600.0",
         "task.keyposes_per_plan": "20",  # the edited path is used to its end
     }
     with ConsoleHarness(tmp_path_factory.mktemp("console"), **settings) as harness:
