@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from benchmarks.guidance.given import sort_instances
+from benchmarks.guidance.given import Anew, sort_instances
 from benchmarks.guidance.instances import kind_of
 from benchmarks.guidance.routes import Route, depth_at, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
@@ -19,7 +19,6 @@ from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud, uv_to_px
 from stvla_ros.geometry.paths import resample
 from stvla_ros.interfaces import Segmenter
-from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig
 from stvla_ros.perception.lift import lift
 from stvla_ros.types import F64, DepthSource, RgbdFrame, Segments, Trace3d, TracePlan
@@ -59,7 +58,7 @@ def measure(
 ) -> tuple[Figures, dict[str, Any]]:
     """Run the decisions on at least this many frames."""
     figures, config = Figures(), GuideConfig(mode="mask_only")
-    segmenter = GeometricSegmenter(GeometricConfig())
+    segmenter = Anew()
     cell = make_cell(scenes=scenes)
     try:
         setups = draw_setups(-(-frames // (2 * len(noises))), seed, scenes)

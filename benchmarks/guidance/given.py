@@ -1,7 +1,8 @@
-"""Decisions on given masks: a segmenter with given answers, and the tube test with the guide's settings."""
+"""Segmenters with given answers or without memory, and the tube test with the guide's settings."""
 
 from __future__ import annotations
 
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
 from stvla_ros.types import F32, RgbdFrame, RobotState, Segments, Trace3d
 
@@ -15,6 +16,20 @@ class GivenMasks:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """The given masks, whatever the frame shows."""
         return self.segments
+
+    def refresh(self) -> None:
+        """Nothing: the masks are given."""
+
+
+class Anew(GeometricSegmenter):
+    """The geometric segmenter for frames that are not a series: nothing is taken over from the one before."""
+
+    def __init__(self) -> None:
+        super().__init__(GeometricConfig())
+
+    def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
+        self.refresh()
+        return super().segment(frame, robot)
 
 
 def sort_instances(trace: Trace3d, segments: Segments, points_m: F32, config: TubeConfig) -> Relevance:

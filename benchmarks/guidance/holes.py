@@ -12,13 +12,12 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.decisions import visible_plan
-from benchmarks.guidance.given import GivenMasks, sort_instances
+from benchmarks.guidance.given import Anew, GivenMasks, sort_instances
 from benchmarks.guidance.grain import WIDTH_PX, ghosts, grain, split_error
 from benchmarks.guidance.instances import Matches, kinds_of
 from benchmarks.guidance.scenes import View, draw_setups, make_cell, views
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import F32, Bool, RgbdFrame, Segments
@@ -108,7 +107,7 @@ def _depth_errors(emptied: Emptied, changed: Bool) -> dict[str, float]:
 
 def measure(count: int, seed: int = 0, scenes: str = "easy") -> dict[str, Any]:
     """Figures of so many scenes at two moments each, without and with sensor defects."""
-    segmenter, matches = GeometricSegmenter(GeometricConfig()), {False: Matches(), True: Matches()}
+    segmenter, matches = Anew(), {False: Matches(), True: Matches()}
     found: dict[str, list[dict[str, float]]] = {}
     refused: dict[str, int] = {}
     cell = make_cell(scenes=scenes)

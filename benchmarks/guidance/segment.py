@@ -24,6 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.guidance.decisions import true_trace
+from benchmarks.guidance.given import Anew
 from benchmarks.guidance.scenes import draw_setups, make_cell
 from benchmarks.guidance.scenes import views as view_scene
 from stvla_ros.description.panda import HOME_Q_RAD
@@ -106,7 +107,7 @@ class Setting:
 def measure_hard(scenes: int, seed: int = 0) -> dict[str, Any]:
     """Figures of 12 hard scenes for each of ``scenes``, at two moments each, without and with sensor defects."""
     groups: dict[str, Figures] = {"all": Figures()}
-    segmenter, cell = GeometricSegmenter(GeometricConfig()), make_cell(scenes="hard")
+    segmenter, cell = Anew(), make_cell(scenes="hard")
     try:
         for setup in track(draw_setups(12 * scenes, seed, "hard"), description="segment", transient=True):
             for view in view_scene(cell, setup):
@@ -139,7 +140,7 @@ def measure(scenes: int = 6, seed: int = 0, sizes: Iterable[tuple[int, int]] = S
 
 def _one_cell(setting: Setting, scenes: int, first: int) -> Iterator[tuple[str, Figures]]:
     cell = Cell(setting.config())
-    segmenter = GeometricSegmenter(GeometricConfig())
+    segmenter = Anew()
     try:
         for task, index in product(TASKS, range(scenes)):
             seed = 10_000 * first + 1000 * setting.view + 10 * index + TASKS.index(task)
@@ -300,7 +301,7 @@ def measure_speed(repeat: int = 7) -> dict[str, Any]:
 
 
 def _clock(frame: RgbdFrame, robot: RobotState, repeat: int) -> float:
-    segmenter, times = GeometricSegmenter(GeometricConfig()), []
+    segmenter, times = Anew(), []
     for _ in range(repeat):
         start = time.process_time()
         segmenter.segment(frame, robot)

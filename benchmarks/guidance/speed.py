@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.decisions import visible_plan
-from benchmarks.guidance.given import GivenMasks, sort_instances
+from benchmarks.guidance.given import Anew, GivenMasks, sort_instances
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud
@@ -37,7 +37,13 @@ STAGES = (
 FULL = 15
 """Things on a crowded table."""
 
-WHOLE = ("new plan", "between plans", "geometric masks", "new plan with masks", "between plans with masks")
+ROUNDS, PERIOD_NS = 4, 66_000_000
+"""A still scene between plans is timed on so many rounds of its noisy images, at this interval."""
+
+WHOLE = (
+    "new plan", "between plans", "geometric masks", "new plan with masks", "between plans with masks",
+    "between plans with masks found anew",
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -179,17 +185,23 @@ def _sorted(view: View, plan: TracePlan, segments: Segments) -> Relevance:
 def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, frames: int) -> None:
     """Time one still scene on so many noisy images."""
     images = [view.again(view.frame.stamp_ns + i * 33_000_000) for i in range(frames)]
-    given, geometric = GivenMasks(segments), GeometricSegmenter(GeometricConfig())
+    given, geometric, anew = GivenMasks(segments), GeometricSegmenter(GeometricConfig()), Anew()
     for image in images:
         clock("new plan", _new_plan, SpatialGuide(given, GuideConfig()), plan, image, view.robot)
-        clock("geometric masks", geometric.segment, image, view.robot)
+        clock("geometric masks", anew.segment, image, view.robot)
         clock("new plan with masks", _new_plan, SpatialGuide(geometric, GuideConfig()), plan, image, view.robot)
-    for name, segmenter in (("between plans", given), ("between plans with masks", geometric)):
+    first_ns = images[0].stamp_ns
+    later = [replace(image, stamp_ns=first_ns + i * PERIOD_NS) for i, image in enumerate(images[1:] * ROUNDS, start=1)]
+    guides = {}
+    for name, segmenter in zip(("", " with masks", " with masks found anew"), (given, geometric, anew), strict=True):
         guide = SpatialGuide(segmenter, GuideConfig())
-        trace = guide.lift(plan, images[0])
-        guide.guide(trace, images[0], view.robot)
-        for image in images[1:]:
-            clock(name, guide.guide, trace, image, view.robot)
+        guides[f"between plans{name}"] = guide, guide.lift(plan, images[0])
+    for image in (images[0], *later):
+        for name, (guide, trace) in guides.items():  # in turn, so that ratios hold on a shared machine
+            if image is images[0]:
+                guide.guide(trace, image, view.robot)
+            else:
+                clock(name, guide.guide, trace, image, view.robot)
     time_stages(clock, images, plan, segments, view.robot)
 
 

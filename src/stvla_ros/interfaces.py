@@ -52,6 +52,10 @@ class Segmenter(Protocol):
         """Labels of the frame's size; ids stay stable over time as far as the backend is able."""
         ...
 
+    def refresh(self) -> None:
+        """Look at the next frame anew, whatever earlier ones showed: a plan or a scene begins. Ids may go on."""
+        ...
+
 
 class Guide(Protocol):
     """Lifts a plan to 3D once, then cleans every frame with it."""

@@ -25,6 +25,9 @@ class Given:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         return self._segments
 
+    def refresh(self) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def shot() -> tuple[RgbdFrame, np.ndarray, Trace3d]:

@@ -70,6 +70,9 @@ class TrueMasks:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         return Segments(CROWD_IDS, tuple(range(1, int(CROWD_IDS.max()) + 1)))
 
+    def refresh(self) -> None:
+        pass
+
 
 @settings(deadline=None, max_examples=8)
 @given(YAW, SHIFT, SHIFT)

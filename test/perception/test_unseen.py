@@ -34,6 +34,9 @@ class Given:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         return self._segments
 
+    def refresh(self) -> None:
+        pass
+
 
 def without_depth(frame: RgbdFrame, where: np.ndarray) -> RgbdFrame:
     return replace(frame, depth_m=np.where(where, np.float32(np.nan), frame.depth_m))

@@ -8,6 +8,7 @@ from stvla_ros.config import param
 from stvla_ros.tabletop.instances import look
 from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
 from stvla_ros.tabletop.regions import RegionConfig
+from stvla_ros.tabletop.settled import SceneMemory
 from stvla_ros.types import RgbdFrame, RobotState, Segments
 
 WORK_PX = 320 * 240
@@ -28,7 +29,10 @@ class GeometricConfig:
 
 
 class GeometricSegmenter:
-    """Support plane, robot self-filter, regions connected in depth, then splits by concavity, colour and outline."""
+    """Support plane, robot self-filter, regions connected in depth, then splits by concavity, colour and outline.
+
+    Instances that have not changed since the last frames are not found anew (:mod:`stvla_ros.tabletop.settled`).
+    """
 
     Config = GeometricConfig
 
@@ -38,10 +42,15 @@ class GeometricSegmenter:
         self._regions = RegionConfig(
             config.depth_step_m, config.min_area_px, lower_m=(-reach, -reach, 0.0), upper_m=(reach, reach, high)
         )
+        self._memory = SceneMemory()
+
+    def refresh(self) -> None:
+        """Find everything anew in the next frame."""
+        self._memory.forget()
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame; a frame without any valid depth has none."""
-        view = look(frame, robot, WORK_PX, self._config.robot_margin_m, self._regions)
+        view = look(frame, robot, WORK_PX, self._config.robot_margin_m, self._regions, memory=self._memory)
         step, stride = self._config.depth_step_m, view.stride
         labels = with_tips(view.labels, view.depth_m, view.colours, step)
         labels = at_full_resolution(labels, view.depth_m, view.colours, frame.rgb, frame.depth_m, stride, step)

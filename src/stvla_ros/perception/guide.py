@@ -66,6 +66,7 @@ class SpatialGuide:
 
     def reset(self) -> None:
         """Forget all earlier frames."""
+        self._segmenter.refresh()
         self._tracker = InstanceTracker(self._config.tracker)
         self._filler = Filler(self._config.fill)
         self._followed: OrderedDict[str, PathFollower] = OrderedDict()
@@ -116,6 +117,7 @@ class SpatialGuide:
         known = self._followed.get(trace.plan_id)
         if known is None or known.trace is not trace:
             known = PathFollower(trace, self._config, self._drawn_on.pop(trace.plan_id, None))
+            self._segmenter.refresh()
             self._followed[trace.plan_id] = known
             _keep_newest(self._followed)
         return known

@@ -18,10 +18,12 @@ from stvla_ros.tabletop.regions import (
     RegionConfig,
     depth_regions,
     depth_step_m,
+    large_regions,
     low_pixels,
     min_region_px,
 )
 from stvla_ros.tabletop.self_filter import robot_mask
+from stvla_ros.tabletop.settled import SceneMemory, Still
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.surroundings import without_surroundings
@@ -67,6 +69,7 @@ def look(
     robot_margin_m: float,
     config: RegionConfig,
     exact: bool = True,
+    memory: SceneMemory | None = None,
 ) -> View:
     """Find the instances of a frame; one without any valid depth has none.
 
@@ -78,6 +81,7 @@ def look(
         config: Where objects are searched, and how they end.
         exact: Give every pixel along an object's edge to the object. Otherwise objects end where the depth does, in
             about two thirds of the time.
+        memory: Of the frames before: what has not changed since is not found anew. None: every frame is for itself.
     """
     stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
     camera = shrunk(frame.camera, stride)
@@ -85,9 +89,16 @@ def look(
     depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
     points = depth_cloud(camera, depth)
     arm = np.zeros(depth.shape, bool) if robot is None else robot_mask(points, robot, robot_margin_m)
+    colours, still = colour_feature(rgb), None
+    if memory is not None:
+        still = memory.still(camera, frame.stamp_ns, colours, depth, arm)
+        if still is not None and not still.open.any():
+            labels = np.where(arm, np.int32(-1), still.labels)
+            return View(camera, stride, colours, depth, points, labels, memory.table, memory.notes)
     table = fit_support_plane(points, arm, 3000 if exact else 2000)
-    colours = colour_feature(rgb)
-    objects, notes = find_instances(rgb, colours, depth, points, arm, table, camera, config, exact)
+    objects, notes = find_instances(rgb, colours, depth, points, arm, table, camera, config, exact, still)
+    if memory is not None:
+        memory.remember(objects, arm, still, table, notes)
     return View(camera, stride, colours, depth, points, np.where(arm, np.int32(-1), objects), table, notes)
 
 
@@ -119,11 +130,12 @@ def find_instances(
     camera: Camera,
     config: RegionConfig,
     exact: bool = True,
+    still: Still | None = None,
 ) -> tuple[I32, tuple[str, ...]]:
     """(H, W) labels 1..n of objects on the table, 0 elsewhere, and notes.
 
     Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, the (H, W, 4) features of the
-    colours, the (H, W) pixels of the arm, and the camera of these pixels.
+    colours, the (H, W) pixels of the arm, the camera of these pixels, and what has not changed since the last frames.
     """
     height = table.height(points_m)
     cells = colour_cells(rgb)
@@ -140,11 +152,18 @@ def find_instances(
     level = (np.abs(height) < table.noise_floor_m) & ~exclude
     bare = TableColours.of(cells, level & (regions == 0), regions > 0) if exact else TableColours(None)
     like_table = bare.seen(cells)
-    frame = _Crop(colours, points_m, depth_m, height, exclude, like_table, regions.shape[1], float(camera.K[0, 0]))
-    regions = _objects(regions, frame, table, step_m, min_px, exact)
+    chord_px = baseline_px(depth_m, regions > 0, float(camera.K[0, 0])) if regions.any() else 0
+    settled = _nothing if still is None else still.with_settled
+    taken = exclude if still is None else exclude | (still.labels > 0)
+    if still is not None:
+        regions = large_regions(still.reopened(regions), min_px)
+    frame = _Crop(colours, points_m, depth_m, height, taken, like_table, regions.shape[1], chord_px)
+    regions = settled(_objects(regions, frame, table, step_m, min_px, exact))
     if not exact:
         return regions, ()
-    regions = without_surroundings(regions, points_m, height, like_table, exclude, camera, table, benches, min_px)
+    regions = settled(
+        without_surroundings(regions, points_m, height, like_table, exclude, camera, table, benches, min_px)
+    )
     notes = tuple(
         f"A bench {100 * bench.height_m:.0f} cm above the support: nothing on it is an instance." for bench in benches
     )
@@ -154,10 +173,16 @@ def find_instances(
             "The bare table is hardly seen: things without depth are not found.",
         )
     regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
-    regions = with_transparent(regions, colours, depth_m, level & (regions == 0), exclude, min_px)
+    regions = settled(regions)
+    regions = settled(with_transparent(regions, colours, depth_m, level & (regions == 0), exclude, min_px))
     if glare:
         notes += (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
     return regions, notes
+
+
+def _nothing(labels: I32) -> I32:
+    """Nothing is settled."""
+    return labels
 
 
 def _objects(regions: I32, frame: _Crop, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
@@ -183,7 +208,7 @@ class _Crop:
     exclude: Bool
     like_table: Bool
     width_px: int  # of the whole frame
-    focal_px: float
+    chord_px: int  # of the concavity
 
     def part(self, rows: slice, columns: slice) -> _Crop:
         """A part of it, without gaps in memory."""
@@ -195,13 +220,13 @@ class _Crop:
             self.exclude[rows, columns],
             self.like_table[rows, columns],
             self.width_px,
-            self.focal_px,
+            self.chord_px,
         )
 
     def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
-        bend = concavity(height, baseline_px(depth, regions > 0, self.focal_px))
+        bend = concavity(height, self.chord_px)
         regions = split_at_concavities(regions, self.colours, points, bend, depth, height, step_m, noise, min_px)
         objects = split_by_colour_and_shape(regions, self.colours, depth, points, bend, height, step_m, noise, min_px)
         objects = split_at_constrictions(objects, min_px)

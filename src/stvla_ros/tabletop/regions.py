@@ -115,7 +115,7 @@ def depth_regions(
         mask = _opened(mask)
     min_px = min_region_px(mask.size, config)
     if low is None:
-        return _large(connected(mask, depth_m, depth_step_m(table, config)), min_px)
+        return large_regions(connected(mask, depth_m, depth_step_m(table, config)), min_px)
     step_m = step_m or depth_step_m(table, config, depth_m)
     near, further = low
     labels = connected(mask | near, depth_m, step_m)
@@ -177,7 +177,7 @@ def split_by_colour(
     if not classes.any():
         return labels
     kind = labels * 64 + classes  # at most 16 classes
-    return _large(connected(labels > 0, depth_m, depth_step_m(table, config), kind), min_px)
+    return large_regions(connected(labels > 0, depth_m, depth_step_m(table, config), kind), min_px)
 
 
 def min_region_px(image_px: int, config: RegionConfig) -> int:
@@ -210,7 +210,8 @@ def above_plane(points_m: F32, height_m: F32, floor_m: float, config: RegionConf
     return np.asarray(inside & (x > lower[0]) & (x < upper[0]) & (y > lower[1]) & (y < upper[1]))
 
 
-def _large(labels: I32, min_px: int) -> I32:
+def large_regions(labels: I32, min_px: int) -> I32:
+    """Regions of at least so many pixels, renumbered."""
     return renumber(labels, sizes(labels) >= min_px)
 
 

@@ -90,6 +90,10 @@ class Sam2Segmenter:
             labels[mask] = key
         return Segments(labels, tuple(sorted(found)), notes)
 
+    def refresh(self) -> None:
+        """Find everything anew in the depth of the next frame; the video model's memory goes on."""
+        self._regions.refresh()
+
     def _look(self, frame: RgbdFrame, robot: RobotState) -> Evidence:
         """What depth says; the robot's pixels are those of the depth as measured."""
         arm = robot_mask(cloud(frame), robot, self._config.robot_margin_m)
