@@ -178,9 +178,9 @@ class Finder:
         settled = known(uv)
         if not settled and found.second[0] > AMBIGUOUS and self._likely(seen, found.second_uv[0], name) == name:
             raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
-        self._check_seen(name, found.confidence[0], self._min_confidence)
         if not settled:
             self._check_likely(name, self._likely(seen, uv, name))
+        self._check_seen(name, found.confidence[0], self._min_confidence)
         return uv
 
     def choose(
@@ -210,9 +210,9 @@ class Finder:
         settled = known(places_uv[best])
         if not settled and len(own) > 1 and np.sort(own)[-2] > AMBIGUOUS_SHAPES * own.sum():
             raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
-        self._check_seen(name, own[best], SHAPED * self._min_confidence)
         if not settled:
             self._check_likely(name, _preferred(name, [names[i] for i in rivals], sure[rivals, best]))
+        self._check_seen(name, own[best], SHAPED * self._min_confidence)
         return best
 
     @cached_property
