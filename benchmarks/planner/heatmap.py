@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stvla_ros.planning.heatmap.weights_file import load as load_weights
-from stvla_ros.train.heatmap.validation import validate
+from stvla_ros.train.heatmap.validation import answers, summary
 from stvla_ros.train.scenes.shards import Scenes, load
 
 COLUMNS = {
     "pointing, median": ("point_median", "{:.1f}"), "< 15 [%]": ("point_15", "{:.0%}"),
     "path RMSE, median": ("path_rmse_median", "{:.1f}"), "mean": ("path_rmse_mean", "{:.0f}"),
-    "paths [%]": ("paths", "{:.0%}"), "depth MAD [cm]": ("depth_mad_cm", "{:.1f}"),
+    "paths [%]": ("paths", "{:.0%}"), "refused [%]": ("refused", "{:.0%}"), "depth MAD [cm]": ("depth_mad_cm", "{:.1f}"),
     "steps [%]": ("step_accuracy", "{:.0%}"), "meaning [%]": ("meaning", "{:.0%}"),
 }  # fmt: skip
 
@@ -36,8 +36,9 @@ def main() -> None:
     grounder, found = load_weights(options.weights), {}
     for split in options.splits:
         scenes = load(options.data, split, options.count)
+        of = answers(grounder, scenes, range(len(scenes)))
         found[split] = {
-            task: {"scenes": len(chosen), **validate(grounder, scenes, chosen)}
+            task: {"scenes": len(chosen), **summary([of[i] for i in chosen])}
             for task, chosen in by_task(scenes).items()
         }
     Console(width=120).print(table(options.weights, found))

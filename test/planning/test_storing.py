@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import back_project, uv_to_px
+from stvla_ros.geometry.cameras import back_project, project, uv_to_px
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.planning.groceries import ITEMS, Store
@@ -86,6 +87,26 @@ def test_every_item_is_found_where_it_is_and_the_shelf_too(cell: Cell, seed: int
     np.testing.assert_allclose(front[:3], [0.0, 0.0, FLOOR_M], atol=0.005)
     yaw = np.arctan2(truth["cupboard"][1, 0], truth["cupboard"][0, 0])
     assert abs(np.angle(np.exp(1j * (found.shelf.yaw_rad - yaw)))) < np.radians(2)
+
+
+@pytest.mark.parametrize("seed", [1, 6, 9, 14])
+@pytest.mark.parametrize("cut_m", [(0.20, 0.0, FLOOR_M), (0.0, 0.0, 0.30)], ids=["the back", "the top"])
+def test_the_shelf_is_found_where_the_image_cuts_the_cupboard_off(
+    cell: Cell, seed: int, cut_m: tuple[float, float, float]
+) -> None:
+    """Everything beyond a point of the cupboard is outside the image: beside it, or above it."""
+    cell.reset("put_groceries", seed)
+    T, frame = cell.truth().T_base_object["cupboard"], cell.render()
+    px, _ = project(frame.camera, T[:3, :3] @ cut_m + T[:3, 3])
+    rows, columns = np.indices(frame.depth_m.shape)
+    right = px[0] > frame.camera.width_px / 2
+    outside = rows < px[1] if cut_m[0] == 0.0 else (columns > px[0] if right else columns < px[0])
+    cut = replace(frame, depth_m=np.where(outside, np.float32(np.nan), frame.depth_m))
+    shelf = find_pantry(cut, cell.state()).shelf
+    assert shelf is not None
+    front = np.linalg.inv(T) @ np.append(shelf.front_m, 1.0)
+    np.testing.assert_allclose(front[:3], [0.0, 0.0, FLOOR_M], atol=0.02)
+    assert abs(np.angle(np.exp(1j * (shelf.yaw_rad - np.arctan2(T[1, 0], T[0, 0]))))) < np.radians(5)
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------

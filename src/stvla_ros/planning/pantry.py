@@ -17,8 +17,8 @@ from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature, robust_mean
 from stvla_ros.types import F32, F64, U8, Bool, RgbdFrame, RobotState
 
-CUPBOARD_M = 0.30
-"""What stands on the table and is higher than this is the cupboard."""
+CUPBOARD_M = 0.20
+"""What stands on the table and is higher than this is the cupboard: items are lower, and the image may cut its top off."""
 
 SHELF_Z_M = (0.05, 0.40)
 """Heights at which its bottom shelf may be."""
@@ -29,7 +29,7 @@ EDGE_M = 0.025
 """Points this close to the shelf's sides may belong to its boards."""
 
 WALL_M, CELL_M = (0.10, 0.35), 0.01
-"""Where something stands this high above all of a side of the shelf, in cells of this length, is its back."""
+"""Walls of the cupboard are looked for this high above the sides of its shelf, in cells of this length."""
 
 RESTING_M, RESTING_PX = (0.010, 0.14), 40
 """Something rests on the shelf if so many points are this high above it."""
@@ -173,7 +173,7 @@ def _named(found: Sequence[Item]) -> dict[str, Item]:
 
 
 def _shelf(points_m: F32, height_m: F32) -> Shelf | None:
-    """The largest level surface of a cupboard; its back is the side above which a wall is longest."""
+    """The largest level surface of a cupboard."""
     if len(points_m) < 200:
         return None
     counts, edges = np.histogram(height_m, np.arange(*SHELF_Z_M, LEVEL_M))
@@ -183,21 +183,33 @@ def _shelf(points_m: F32, height_m: F32) -> Shelf | None:
         return None
     centre, size, angle = min_area_rectangle(_without_outliers(level[:, :2]))
     above = (height_m > at + WALL_M[0]) & (height_m < at + WALL_M[1])
-    turns = [angle + k * np.pi / 2 for k in range(4)]
-    halves = [size[k % 2] / 2 for k in range(4)]
-    back = int(np.argmax([_covered(points_m[above, :2] - centre, t, h) for t, h in zip(turns, halves, strict=True)]))
+    turns, halves = angle + np.arange(4) * np.pi / 2, np.array([size[k % 2] / 2 for k in range(4)])
+    back = _back([_wall(points_m[above, :2] - centre, *side) for side in zip(turns, halves, strict=True)], halves)
     inwards = np.array([np.cos(turns[back]), np.sin(turns[back])])
     front = centre - halves[back] * inwards
     return Shelf(
-        np.array([*front, float(np.median(level[:, 2]))]), turns[back], 2 * halves[back], 2 * halves[(back + 1) % 4]
+        np.array([*front, float(np.median(level[:, 2]))]),
+        float(turns[back]),
+        2 * float(halves[back]),
+        2 * float(halves[(back + 1) % 4]),
     )
 
 
-def _covered(offset_m: F64, turn_rad: float, half_m: float) -> int:
-    """Over how many cells of a side of a rectangle something stands: the side in direction ``turn_rad``."""
+def _wall(offset_m: F64, turn_rad: float, half_m: float) -> F64:
+    """(N,) where cells of a wall stand along a side of a rectangle: the side in direction ``turn_rad``, 0 its middle."""
     c, s = np.cos(turn_rad), np.sin(turn_rad)
     out, along = (offset_m @ np.array([[c, -s], [s, c]])).T
-    return len(np.unique(np.floor(along[out > half_m - EDGE_M] / CELL_M)))
+    return np.unique(np.floor(along[out > half_m - EDGE_M] / CELL_M)) * CELL_M + CELL_M / 2
+
+
+def _back(walls: Sequence[F64], halves_m: F64) -> int:
+    """Which side of the shelf is the back: of the two longer ones, that over which and towards which more wall stands. The
+    image may cut the back off, and then shows only the board at one side, which leaves the front free for the forearm."""
+    towards = [
+        len(wall) + int((walls[k - 1] > 0).sum()) + int((walls[(k + 1) % 4] < 0).sum()) for k, wall in enumerate(walls)
+    ]
+    first = int(halves_m[1] < halves_m[0])  # the longer sides are the nearer ones to the middle
+    return max((first, first + 2), key=towards.__getitem__)
 
 
 def _without_outliers(xy_m: F32) -> F32:

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.heatmap.ground import Finder
+from stvla_ros.planning.heatmap.ground import Finder, Found
 from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, HeatmapNetworkConfig, elsewhere, positions
 from stvla_ros.planning.heatmap.weights_file import Grounder, load, padded, save
 from stvla_ros.planning.heatmap.words import Goal, Name, vocabulary
+from stvla_ros.types import F64
 
 WORDS = vocabulary()
 
@@ -120,9 +121,11 @@ def _words() -> str:
 def test_a_second_maximum_counts_only_away_from_the_first() -> None:
     heat = torch.full((CELLS * CELLS + 1,), -10.0)
     heat[20 * CELLS + 20] = heat[20 * CELLS + 24] = 5.0
-    assert elsewhere(heat) < 0.01
+    assert elsewhere(heat)[1] < 0.01
     heat[40 * CELLS + 50] = 5.0
-    assert 0.3 < elsewhere(heat) < 0.34
+    uv, share = elsewhere(heat)
+    assert 0.3 < share < 0.34
+    assert np.allclose(uv, np.array([50.5, 40.5]) * 1000 / CELLS, atol=0.1)
 
 
 def test_other_words_for_the_same_ask_the_network_the_same(grounder: Grounder) -> None:
@@ -131,11 +134,57 @@ def test_other_words_for_the_same_ask_the_network_the_same(grounder: Grounder) -
 
         def meaning(self, text: str) -> Goal:
             self.asked.append(text)
-            return Goal("push", (Name("button", "red"),))
+            return Goal("point", (Name("button", "red"),))
 
-    finder = Counting(grounder, 0.0)
+    finder = Counting(grounder, 0.5)
     wanted = Goal("push", (Name("button", "red"),))
     assert [finder.goal(text) for text in ("Push the red button.", "could you press the red switch?")] == [wanted] * 2
-    assert finder.asked == ["push the red button"]
-    with pytest.raises(StageError, match="do not understand 'push the blue button'"):
+    assert finder.asked == ["point to the red button"]
+    with pytest.raises(StageError, match="do not understand 'point to the blue button'"):
         finder.goal("push the red button, then the blue one")
+
+
+RED, ROSE, BLOCK = Name("jar", "red"), Name("jar", "rose"), Name("block", "red")
+
+
+class Given(Finder):
+    """A finder with given shares of the heatmaps, of :data:`RED`, :data:`ROSE` and :data:`BLOCK` at some places."""
+
+    def __init__(self, grounder: Grounder, min_confidence: float, *sure: tuple[float, ...]) -> None:
+        super().__init__(grounder, min_confidence)
+        self.sure = sure
+
+    def _confidence(self, seen: torch.Tensor, places_uv: F64) -> tuple[list[Name], F64]:
+        return [RED, ROSE, BLOCK], np.array(self.sure)[:, : len(places_uv)]
+
+    def find(self, seen: torch.Tensor, text: str, step: int = 0) -> Found:
+        return Found(np.zeros((2, 2)), np.full(2, 0.6), 1.0, np.ones((2, 2)), np.full(2, 0.3))
+
+
+def chosen(grounder: Grounder, *sure: tuple[float, ...], least: float = 0.5) -> int:
+    return Given(grounder, least, *sure).choose(torch.zeros(1), RED, np.zeros((len(sure[0]), 2)))
+
+
+def test_of_things_whose_shapes_are_known_the_best_named_one_is_chosen(grounder: Grounder) -> None:
+    assert chosen(grounder, (0.1, 0.5), (0.0, 0.1), (0.0, 0.0)) == 1
+    assert chosen(grounder, (0.05, 0.25), (0.0, 0.1), (0.0, 0.0)) == 1, "its shape makes less confidence enough"
+    assert chosen(grounder, (0.1, 0.5), (0.0, 0.1), (0.0, 0.9)) == 1, "what has the shape of a jar is no block"
+    with pytest.raises(StageError, match="looks like a rose jar"):
+        chosen(grounder, (0.1, 0.5), (0.0, 0.7), (0.0, 0.0))
+    with pytest.raises(StageError, match="two objects that could be the red jar"):
+        chosen(grounder, (0.2, 0.4), (0.0, 0.1), (0.0, 0.0))
+    with pytest.raises(StageError, match=r"confidence 0\.15, wanted 0\.20"):
+        chosen(grounder, (0.01, 0.15), (0.0, 0.1), (0.0, 0.0))
+    assert chosen(grounder, (0.1, 0.12), (0.0, 0.9), (0.0, 0.0), least=0.0) == 1, "it refuses nothing"
+
+
+def test_a_second_object_counts_unless_another_name_suits_it_better(grounder: Grounder) -> None:
+    with pytest.raises(StageError, match="two objects that could be the red jar"):
+        Given(grounder, 0.5, (0.3,), (0.3,), (0.0,)).locate(torch.zeros(1), RED)
+
+    class RoseBeside(Given):
+        def _confidence(self, seen: torch.Tensor, places_uv: F64) -> tuple[list[Name], F64]:
+            names, sure = super()._confidence(seen, places_uv)
+            return names, sure if places_uv[0, 0] else np.array([[0.6], [0.1], [0.0]])
+
+    assert (RoseBeside(grounder, 0.5, (0.3,), (0.8,), (0.0,)).locate(torch.zeros(1), RED) == 0).all()

@@ -58,7 +58,7 @@ class HeatmapChat:
         goal = self._finder.goal(name)
         if goal.action != "point":
             raise refused(f"'{name[:80]}' is no thing to point to.")
-        return write_points(self._finder.locate(self._finder.see(rgb), goal.sentence(0), goal)[:1])
+        return write_points(self._finder.locate(self._finder.see(rgb), goal.names[0])[None])
 
     def _next(self, task: str, done: str) -> str:
         goal = self._finder.goal(task)

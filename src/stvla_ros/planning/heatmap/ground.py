@@ -27,6 +27,12 @@ AMBIGUOUS = 0.2
 """A name is ambiguous when a second maximum has this share of the heatmap. With one such object it was at most 0.09
 (383 objects in 75 scenes), with two at least 0.28 (40 scenes)."""
 
+AMBIGUOUS_SHAPES = 0.25
+"""Of objects of one kind, a second one is meant as well if it has this share of what the heatmap has on all of them."""
+
+SHAPED = 0.4
+"""Part of the wanted confidence that is enough for an object whose kind its shape shows already."""
+
 MORE_LIKELY = 0.1
 """An object gets another name that points to it with this much more confidence."""
 
@@ -39,12 +45,14 @@ class Found:
         uv: (2, 2) places of its start and end, 0..1000.
         confidence: (2,) share of the heatmap around them.
         words_confidence: Lowest probability among the interpretations of the words.
-        second: (2,) share of the heatmap around its second maximum.
+        second_uv: (2, 2) places of the second maxima.
+        second: (2,) share of the heatmap around them.
     """
 
     uv: F64
     confidence: F64
     words_confidence: float
+    second_uv: F64
     second: F64
 
 
@@ -61,12 +69,12 @@ class Finder:
 
     Args:
         grounder: Network and words.
-        min_confidence: Answers below are refused, 0..1.
+        min_confidence: Answers below are refused, 0..1; 0: nothing is refused but words that name no task.
     """
 
     def __init__(self, grounder: Grounder, min_confidence: float) -> None:
         self._grounder, self._min_confidence = grounder, min_confidence
-        self._understood: set[Goal] = set()
+        self._understood: set[Name] = set()
 
     @classmethod
     def of_file(cls, path: Path, min_confidence: float) -> Finder:
@@ -76,8 +84,8 @@ class Finder:
     def goal(self, text: str, rgb: U8 | None = None) -> Goal:
         """The task in an operator's words, or the object that they name.
 
-        Rules parse the words (:mod:`stvla_ros.planning.instruction`). The network then gets one plain sentence per step
-        and must interpret it correctly.
+        Rules parse the words (:mod:`stvla_ros.planning.instruction`). The network then gets one plain sentence per thing
+        ("point to the red block") and must interpret it correctly.
 
         Args:
             text: The words.
@@ -93,11 +101,18 @@ class Finder:
         except UnclearError as error:
             there = [name for name in error.things if rgb is not None and self.sees(rgb, name)]
             raise refused(f"Not understood: {error.message(there)}") from error
-        for asked in goal.questions:
-            if asked not in self._understood and self.meaning(asked.sentence(0)) != asked:
-                raise refused(f"The weights do not understand '{asked.sentence(0)}': train them for longer.")
-            self._understood.add(asked)
+        for name in goal.asked:
+            if name not in self._understood:
+                self._check_understood(Goal("point", (name,)))
+            self._understood.add(name)
         return goal
+
+    def _check_understood(self, asked: Goal) -> None:
+        text = asked.sentence(0)
+        if not self._min_confidence:
+            self._tokens(text)  # it has no unknown word
+        elif self.meaning(text) != asked:
+            raise refused(f"The weights do not understand '{text}': train them for longer.")
 
     def sees(self, rgb: U8, name: str) -> bool:
         """An object ("red block") is in an (H, W, 3) image."""
@@ -140,54 +155,65 @@ class Finder:
         """
         asked = self._ask(self._tokens(text), step)
         heat = self._grounder.network.heat(seen, asked, torch.zeros(1, dtype=torch.long))
-        uv, sure = positions(heat[0])
-        return Found(
-            uv.double().numpy(), sure.double().numpy(), _min_confidence(asked), elsewhere(heat[0]).double().numpy()
-        )
+        uv, sure, second_uv, second = (t.double().numpy() for t in (*positions(heat[0]), *elsewhere(heat[0])))
+        return Found(uv, sure, _min_confidence(asked), second_uv, second)
 
-    def locate(
-        self,
-        seen: torch.Tensor,
-        text: str,
-        goal: Goal,
-        step: int = 0,
-        needed: tuple[bool, bool] = (True, True),
-        known: Callable[[Name, F64], bool] = lambda name, uv: False,
-    ) -> F64:
-        """(2, 2) places of a step's start and end, 0..1000.
+    def locate(self, seen: torch.Tensor, name: Name, known: Callable[[F64], bool] = lambda uv: False) -> F64:
+        """(2,) place of an object, 0..1000.
 
         Args:
             seen: Result of :meth:`see`.
-            text: The words of the whole goal.
-            goal: What they mean.
-            step: Step of the goal, from 0.
-            needed: Which of the two must be found.
-            known: Whether the object at a (2,) place was already told apart from others: it, or another one, may look
-                different now.
+            name: The object.
+            known: Whether what is at a (2,) place was already told apart from others as this object: it, or another one,
+                may look different now.
 
         Raises:
-            StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks
-                more like another one.
+            StageError: GOAL_NOT_GROUNDED when it is not clearly in the image, is there twice, or looks more like another
+                one.
         """
-        found = self.find(seen, text, step)
-        for name, uv, sure, second, must in zip(
-            goal.ends(step), found.uv, found.confidence, found.second, needed, strict=True
-        ):
-            if not must:
-                continue
-            settled = known(name, uv)
-            if second > AMBIGUOUS and not settled:
-                raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
-            if sure < self._min_confidence:
-                raise refused(
-                    f"I do not see the {name} clearly (confidence {sure:.2f}, wanted {self._min_confidence:.2f}): move the camera "
-                    "or the objects, or ask for another one."
-                )
-            if not settled and (likely := self._likely(seen, uv, name)) != name:
-                raise refused(
-                    f"I do not see the {name}: the object most like it looks like a {likely}. Ask for that, or move it."
-                )
-        return found.uv
+        found = self.find(seen, Goal("point", (name,)).sentence(0))
+        uv: F64 = found.uv[0]
+        if not self._min_confidence:
+            return uv
+        settled = known(uv)
+        if not settled and found.second[0] > AMBIGUOUS and self._likely(seen, found.second_uv[0], name) == name:
+            raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
+        if not settled:
+            self._check_likely(name, self._likely(seen, uv, name))
+        self._check_seen(name, found.confidence[0], self._min_confidence)
+        return uv
+
+    def choose(
+        self, seen: torch.Tensor, name: Name, places_uv: F64, known: Callable[[F64], bool] = lambda uv: False
+    ) -> int:
+        """Which of several objects of a kind bears a name. That they are of this kind is known by their shapes, so only
+        other names of the kind compete.
+
+        Args:
+            seen: Result of :meth:`see`.
+            name: The object.
+            places_uv: (N, 2) where the objects are, 0..1000.
+            known: As of :meth:`locate`.
+
+        Returns:
+            Index of a place.
+
+        Raises:
+            StageError: GOAL_NOT_GROUNDED when none bears the name clearly, two do, or it looks more like another one.
+        """
+        names, sure = self._confidence(seen, places_uv)
+        rivals = [i for i, rival in enumerate(names) if rival.kind == name.kind]
+        own = sure[names.index(name)]
+        best = int(own.argmax())
+        if not self._min_confidence:
+            return best
+        settled = known(places_uv[best])
+        if not settled and len(own) > 1 and np.sort(own)[-2] > AMBIGUOUS_SHAPES * own.sum():
+            raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
+        if not settled:
+            self._check_likely(name, _preferred(name, [names[i] for i in rivals], sure[rivals, best]))
+        self._check_seen(name, own[best], SHAPED * self._min_confidence)
+        return best
 
     @cached_property
     def _pointing(self) -> tuple[list[Name], TextQuery]:
@@ -199,14 +225,32 @@ class Finder:
         return [*known], asked
 
     @torch.inference_mode()
+    def _confidence(self, seen: torch.Tensor, places_uv: F64) -> tuple[list[Name], F64]:
+        """The K names that are known, and the (K, N) shares of their heatmaps around (N, 2) places."""
+        names, asked = self._pointing
+        heat = self._grounder.network.heat(seen, asked, torch.zeros(len(names), dtype=torch.long))[:, 0]
+        u, v = np.clip(places_uv * CELLS / 1000, 0, CELLS - 1).astype(int).T
+        probability = heat.float().softmax(-1)[:, None, :-1].expand(-1, len(u), -1)
+        _, sure = local_mean(probability, torch.from_numpy(v * CELLS + u).expand(len(names), -1))
+        return names, sure.double().numpy()
+
     def _likely(self, seen: torch.Tensor, uv: F64, name: Name) -> Name:
         """The name itself, or another that points to the same place with clearly more confidence."""
-        names, asked = self._pointing
-        heat = self._grounder.network.heat(seen, asked, torch.zeros(len(names), dtype=torch.long))
-        u, v = np.clip(uv * CELLS / 1000, 0, CELLS - 1).astype(int)
-        _, sure = local_mean(heat[:, 0].float().softmax(-1)[:, :-1], torch.full((len(names),), int(v * CELLS + u)))
-        best = int(sure.argmax())
-        return names[best] if sure[best] > sure[names.index(name)] + MORE_LIKELY else name
+        names, sure = self._confidence(seen, uv[None])
+        return _preferred(name, names, sure[:, 0])
+
+    def _check_seen(self, name: Name, sure: float, wanted: float) -> None:
+        if sure < wanted:
+            raise refused(
+                f"I do not see the {name} clearly (confidence {sure:.2f}, wanted {wanted:.2f}): move the camera "
+                "or the objects, or ask for another one."
+            )
+
+    def _check_likely(self, name: Name, likely: Name) -> None:
+        if likely != name:
+            raise refused(
+                f"I do not see the {name}: the object most like it looks like a {likely}. Ask for that, or move it."
+            )
 
     def _tokens(self, text: str) -> torch.Tensor:
         numbers = self._grounder.numbers(text)
@@ -244,6 +288,12 @@ class Finder:
                 f"'{text.strip()[:80]}' is not clear to the heatmap planner: say it as in 'put the red block in the plate', "
                 "'stack the red block on the blue block', 'push the red button, then push the blue button'."
             )
+
+
+def _preferred(name: Name, names: list[Name], sure: F64) -> Name:
+    """The name itself, or another one of (K,) names with clearly more confidence."""
+    best = int(sure.argmax())
+    return names[best] if sure[best] > sure[names.index(name)] + MORE_LIKELY else name
 
 
 def _min_confidence(asked: TextQuery) -> float:

@@ -203,18 +203,21 @@ def positions(heat: Tensor) -> tuple[Tensor, Tensor]:
     return local_mean(probability, best)
 
 
-def elsewhere(heat: Tensor) -> Tensor:
-    """(...) the share of all probability around the second maximum, twice the ``WINDOW`` of :func:`positions` away.
+def elsewhere(heat: Tensor) -> tuple[Tensor, Tensor]:
+    """The second maximum, twice the ``WINDOW`` of :func:`positions` away.
 
     Args:
         heat: (..., 64 * 64 + 1) logits.
+
+    Returns:
+        As of :func:`positions`.
     """
     probability = heat.float().softmax(-1)[..., :-1]
     best = probability.argmax(-1, keepdim=True)
     cell = torch.arange(CELLS * CELLS, device=heat.device)
     rows, columns = (cell // CELLS - best // CELLS).abs(), (cell % CELLS - best % CELLS).abs()
     other = probability.masked_fill(torch.maximum(rows, columns) <= 2 * WINDOW, 0.0)
-    return local_mean(other, other.argmax(-1))[1]
+    return local_mean(other, other.argmax(-1))
 
 
 def local_mean(probability: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

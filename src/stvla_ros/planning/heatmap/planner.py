@@ -56,7 +56,7 @@ class HeatmapConfig:
     """Settings of the heatmap planner."""
 
     weights: str = param("", "file of `stvla train-planner heatmap`; empty: the one that comes with the package")
-    least_sure: float = param(0.5, "answers below this confidence are refused, 0 to 1", ge=0.0, le=1.0)
+    least_sure: float = param(0.5, "answers below this confidence are refused, 0 to 1; 0: none is", ge=0.0, le=1.0)
     clear_m: float = param(
         0.08, "the tool is clear of an object this far above it, or 1.5 times as far beside it [m]", ge=0.02, le=0.3
     )
@@ -88,19 +88,14 @@ class _Memory:
 
 
 class HeatmapPlanner:
-    """A Planner on top of a :class:`Finder`. The executed keyposes say what was done. From earlier images of a task it
-    remembers where the goal of a stack was, and which of similar objects is the named one; paths lead to what is seen."""
+    """A Planner on top of a :class:`Finder`, of the settings' weights if none is given. The executed keyposes say what was
+    done. From earlier images of a task it remembers where the goal of a stack was, and which of similar objects is the
+    named one; paths lead to what is seen."""
 
     Config = HeatmapConfig
 
-    def __init__(self, config: HeatmapConfig) -> None:
-        path = Path(config.weights) if config.weights else WEIGHTS
-        if not config.weights and not path.exists():
-            raise ConfigError(
-                "planner.heatmap.weights: this version comes without weights: train some with `stvla train-planner heatmap` and "
-                "name the file here."
-            )
-        self._config, self._finder = config, Finder.of_file(path, config.least_sure)
+    def __init__(self, config: HeatmapConfig, finder: Finder | None = None) -> None:
+        self._config, self._finder = config, finder or _finder(config)
         self.model = HeatmapChat(self._finder)
         self._memory = _Memory()
         self._steps = InSteps()
@@ -144,7 +139,7 @@ class _Planning:
 
     def push(self) -> TracePlan:
         """Up and down on the first button that is not pressed yet."""
-        caps = [self._points(step, (True, False))[0] for step in range(self._goal.steps)]
+        caps = [self._point(name) for name in self._goal.names]
         step = pressed_in_order(caps, self._request.history, self._config.press_radius_m)
         if step == len(caps):
             if self._is_clear(caps[-1]):
@@ -154,26 +149,26 @@ class _Planning:
 
     def carry(self) -> TracePlan:
         """From the block, or from the gripper that holds it, to its goal."""
+        block, goal = self._goal.names
         held = is_holding(self._request.robot, self._request.history)
-        if not held and self._goal.action == "stack":
-            top, _ = self._points(0, (True, False))
-            if self._is_stacked(top):
-                if self._is_clear(top) or self.goal_m is None:
-                    return self._plan(0, None)
-                return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._obstacles(), held=False))
-        start, end = self._points(0, (not held, True))
-        self.goal_m = end
         if held:
-            return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._obstacles(), held=True))
-        if self._goal.action == "place" and _lies_in(start, end) and self._is_clear(start):
+            self.goal_m = self._point(goal)
+            return self._plan(0, draw_carry(self._frame, self._tool_m, self.goal_m, self._obstacles(), held=True))
+        start = self._point(block)
+        if self._goal.action == "stack" and self._is_stacked(start):
+            if self._is_clear(start) or self.goal_m is None:
+                return self._plan(0, None)
+            return self._plan(0, draw_carry(self._frame, start, self.goal_m, self._obstacles(), held=False))
+        self.goal_m = self._point(goal)
+        if self._goal.action == "place" and _lies_in(start, self.goal_m) and self._is_clear(start):
             return self._plan(0, None)
-        return self._plan(0, draw_carry(self._frame, start, end, self._obstacles(), held=False))
+        return self._plan(0, draw_carry(self._frame, start, self.goal_m, self._obstacles(), held=False))
 
     def screw(self) -> TracePlan:
         """From the lid or the bulb, or from the gripper that holds it, to its seat."""
         start, end = self._goal.names
         task = Screw(start.kind, start.colour or end.colour)
-        view = PointedView(self._request, FINDERS[task.part], place=self._place)
+        view = PointedView(self._request, FINDERS[task.part], choose=self._choose)
         return self._plan_of(screw_way(task, view, self._config.clear_m, SCREW_DROP_M))
 
     def store(self, storing: Storing) -> TracePlan:
@@ -193,20 +188,19 @@ class _Planning:
 
     def _place(self, name: Name) -> F64:
         """(2,) where a thing is in the image."""
-        asked = Goal("point", (name,))
-        uv = self._finder.locate(self._seen, asked.sentence(0), asked, 0, (True, False), self._is_known)[0]
+        uv = self._finder.locate(self._seen, name, lambda uv: self._is_known(name, uv))
         self.places_m[name] = self._surface(name, uv)
         return uv
 
-    def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
-        goal = self._goal.single(step)
-        uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed, self._is_known)
-        points = []
-        for at, name, must in zip(uv, goal.ends(0), needed, strict=True):
-            if must:
-                self.places_m[name] = self._surface(name, at)
-            points.append(self.places_m[name] if must else np.full(3, np.nan))
-        return points[0], points[1]
+    def _point(self, name: Name) -> F64:
+        """(3,) the point of a thing's surface."""
+        self._place(name)
+        return self.places_m[name]
+
+    def _choose(self, name: Name, places_uv: F64) -> int:
+        chosen = self._finder.choose(self._seen, name, places_uv, lambda uv: self._is_known(name, uv))
+        self.places_m[name] = self._surface(name, places_uv[chosen])
+        return chosen
 
     def _surface(self, name: Name, uv: F64) -> F64:
         point = surface_point(self._frame, uv)
@@ -234,10 +228,10 @@ class _Planning:
             return False
         if self.goal_m is not None:
             return bool(np.hypot(*(top_m - self.goal_m)[:2]) < ON_BLOCK_M)
-        uv = self._finder.locate(self._seen, self._goal.sentence(0), self._goal)
+        uv = self._finder.locate(self._seen, self._goal.names[1])
         px, _ = project(self._frame.camera, top_m - np.array([0.0, 0.0, BLOCK_M]))
         under = px_to_uv(px, self._frame.camera)
-        return bool(np.hypot(*(uv[1] - under)) < MAX_BELOW) and self._is_clear(top_m)
+        return bool(np.hypot(*(uv - under)) < MAX_BELOW) and self._is_clear(top_m)
 
     def _is_clear(self, place_m: F64) -> bool:
         return is_clear(self._request.robot, self._request.history, place_m, self._config.clear_m)
@@ -262,6 +256,16 @@ class _Planning:
             plan_id=f"heatmap-{uuid4().hex[:12]}",
             step_total=self._goal.steps,
         )
+
+
+def _finder(config: HeatmapConfig) -> Finder:
+    path = Path(config.weights) if config.weights else WEIGHTS
+    if not config.weights and not path.exists():
+        raise ConfigError(
+            "planner.heatmap.weights: this version comes without weights: train some with `stvla train-planner heatmap` and "
+            "name the file here."
+        )
+    return Finder.of_file(path, config.least_sure)
 
 
 _PLANS = {"push": _Planning.push, "place": _Planning.carry, "stack": _Planning.carry, "screw": _Planning.screw}

@@ -9,6 +9,7 @@ import numpy as np
 
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import project, px_to_uv
+from stvla_ros.planning.fittings import DISH_TOP_M
 from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.heatmap.words import Name
 from stvla_ros.planning.pantry import RESTING_PX, Item, Pantry, Shelf, on_shelf, survey
@@ -34,20 +35,21 @@ class PointedView(TableView):
     """A table on which the network tells objects of one kind apart.
 
     Attributes:
-        place: Where an object is in the image, (2,) 0..1000; raises GOAL_NOT_GROUNDED.
+        choose: Which of the objects at (N, 2) places in the image, 0..1000, bears a name; raises GOAL_NOT_GROUNDED.
     """
 
-    place: Callable[[Name], F64] = lambda name: np.full(2, np.nan)
+    choose: Callable[[Name, F64], int] = lambda name, places_uv: 0
 
     def one(self, kind: str, colour: str | None = None) -> TableObject:
-        """The object of a kind where the network sees it; a holder is where its bulb is. Raises GOAL_NOT_GROUNDED."""
-        name = Name("bulb" if kind == "holder" else kind, colour or "")
-        uv = self.place(name)
+        """The object of a kind that bears the name. Raises GOAL_NOT_GROUNDED."""
         found = [thing for thing in self.objects if thing.kind == kind]
-        at = nearest(uv, [thing.centre_m for thing in found], self.request.frame.camera)
-        if at is None:
-            raise refused(f"What I take for the {name} does not have its shape: move the camera or the objects.")
-        return found[at]
+        if not found:
+            raise refused(f"I see nothing with the shape of a {kind}: move the camera or the objects.")
+        if not colour and len(found) == 1:
+            return found[0]  # its shape says it all
+        # the glass of a bulb is what is highest of a holder, but its dish has the colour
+        points = np.array([[*t.centre_m[:2], DISH_TOP_M if kind == "holder" else t.centre_m[2]] for t in found])
+        return found[self.choose(Name(kind, colour or ""), _uv(points, self.request.frame.camera))]
 
     def sentence(self) -> str:
         """Nothing: which thing has which colour is known of named ones only."""
@@ -119,6 +121,11 @@ def nearest(uv: F64, points_m: list[F64], camera: Camera) -> int | None:
     """Index of the one of some (3,) points that is nearest to (2,) uv in the image; None if none is near."""
     if not points_m:
         return None
-    px, _ = project(camera, np.array(points_m))
-    gaps = np.hypot(*(px_to_uv(px, camera) - uv).T)
+    gaps = np.hypot(*(_uv(np.array(points_m), camera) - uv).T)
     return int(np.argmin(gaps)) if gaps.min() < NEAR else None
+
+
+def _uv(points_m: F64, camera: Camera) -> F64:
+    """(N, 2) places of (N, 3) points in the image, 0..1000."""
+    px, _ = project(camera, points_m)
+    return px_to_uv(px, camera)

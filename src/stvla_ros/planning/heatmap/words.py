@@ -133,12 +133,13 @@ class Goal:
         return Goal("push", (self.names[step],)) if self.action == "push" else self
 
     @property
-    def questions(self) -> tuple[Goal, ...]:
-        """What a network is asked for: the things of ``screw`` and ``store`` one by one, else each step. Names that no task
-        of a training had are understood more often by themselves."""
-        if self.action in ("screw", "store"):
-            return tuple(Goal("point", (name,)) for name in self.names)
-        return tuple(dict.fromkeys(self.single(step) for step in range(self.steps)))
+    def asked(self) -> tuple[Name, ...]:
+        """The things that a network is asked for, one by one, because names that no task of a training had are understood
+        more often by themselves. A bulb is asked for by its holder, which has the colour."""
+        return tuple(
+            Name("holder", name.colour) if name.kind == "bulb" and self.action == "screw" else name
+            for name in self.names
+        )
 
     @property
     def steps(self) -> int:

@@ -15,7 +15,7 @@ from stvla_ros.train.scenes.shards import Scenes
 
 FIELDS = (
     "scenes", "split", "loss", "scenes_per_s", "point_median", "point_15", "point_30", "absent", "meaning",
-    "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "depth_median_cm", "step_accuracy",
+    "path_rmse_median", "path_rmse_mean", "paths", "refused", "depth_mad_cm", "depth_median_cm", "step_accuracy",
     "action_accuracy", "malformed",
 )  # fmt: skip
 

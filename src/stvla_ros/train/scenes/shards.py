@@ -18,15 +18,16 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.files import read_arrays, read_json, setting, written
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
 from stvla_ros.train.scenes.ground_truth import GroundTruth, ground_truth
 from stvla_ros.train.scenes.layouts import MAX_OBJECTS, PHASES, Layout, make_layout
 from stvla_ros.train.scenes.renderer import IMAGE_PX, RenderedScene, SceneRenderer
-from stvla_ros.types import F32, U8, Camera, RgbdFrame
+from stvla_ros.types import F32, U8, Camera, RgbdFrame, RobotState
 
-FORMAT = "stvla-scenes-2"
+FORMAT = "stvla-scenes-3"
 PER_SHARD = 100
 LABEL_STEP = 4
 """Labels are stored for every fourth pixel."""
@@ -97,6 +98,8 @@ def _row(layout: Layout, rendered: RenderedScene, truth: GroundTruth) -> dict[st
         "K": rendered.camera.K,
         "T_base_camera": rendered.camera.T_base_camera,
         "tool_m": layout.tool_m,
+        "q_rad": layout.appearance.q_rad,
+        "gripper_m": np.float64(layout.appearance.gripper_m),
         "action": np.int8(ACTIONS.index(layout.goal.action)),
         "named": np.int8(len(layout.goal.names)),
         "moment": np.int8(PHASES.index(layout.phase)),
@@ -145,6 +148,11 @@ class Scenes:
     def frame(self, index: int) -> RgbdFrame:
         """Colour and depth with their camera."""
         return RgbdFrame(self.rgb(index), self.depth_m(index), self.camera(index), 0)
+
+    def robot(self, index: int) -> RobotState:
+        """The arm at rest and its gripper."""
+        q, gripper = self.arrays["q_rad"][index], float(self.arrays["gripper_m"][index])
+        return RobotState(q, np.zeros_like(q), tcp_pose(q), gripper, 0)
 
     def camera(self, index: int) -> Camera:
         """The camera, without reading the image."""
