@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
-from stvla_ros.data.st_human.process.episode import _acted, _taken_apart, _through, _touched, _World
+from stvla_ros.data.st_human.process.episode import _acted, _taken_apart, _through, _touched, _turned, _World
 from stvla_ros.data.st_human.process.folder import HumanVideo, Told, ToldObject, find_videos, open_video
 from stvla_ros.data.st_human.process.grasp import (
     INDEX_M,
@@ -70,7 +70,7 @@ from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation, find_relations
 from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
-from stvla_ros.types import F64, Camera
+from stvla_ros.types import F64, U8, Camera
 
 TOLD = {
     "id": "clip", "task": 4, "template": "put_on",
@@ -380,14 +380,6 @@ def test_the_touched_thing_is_at_the_hands_end_not_under_the_arm() -> None:
     world = _World({1: under, 2: touched}, np.zeros((1, 1), np.int32))
     arm = np.linspace([0.2, 0.0, 0.125], [-0.3, 0.0, 0.135], 200)
     assert _touched(world, arm, np.array([-0.28, 0.0, 0.14])) == 2
-
-
-def test_a_hand_over_a_thing_touches_that_at_its_end() -> None:
-    """The box of a ball, which fills it by half, reaches into the hand's back."""
-    ball, dial = (Thing(name, name, name, "orange", (), box_at(0.0, y, (0.05, 0.05, height)), k)
-                  for k, (name, y, height) in enumerate((("ball", 0.0, 0.06), ("dial", 0.13, 0.03)), 1))  # fmt: skip
-    hand = np.linspace([0.0, 0.02, 0.058], [0.0, 0.12, 0.037], 300)
-    assert _touched(_World({1: ball, 2: dial}, np.zeros((1, 1), np.int32)), hand, np.array([0.0, 0.11, 0.04])) == 2
 
 
 def test_fingers_take_a_thing_at_their_height() -> None:
@@ -707,7 +699,7 @@ def test_a_lid_that_is_taken_off_was_a_thing_of_its_own() -> None:
     told = Told(objects=(ToldObject("white pot", roles=("container",)), ToldObject("lid")))
 
     class Video(HumanVideo):
-        def rgb(self, frame: int) -> np.ndarray:
+        def rgb(self, frame: int) -> U8:
             return np.full((240, 320, 3), 230, np.uint8)
 
     video = Video(Path(), 9, 20.0, camera, None, told)
@@ -771,11 +763,27 @@ def test_a_hand_that_turns_on_the_spot_is_followed() -> None:
     T[28:, :3, 3] = away
     zeros = np.zeros(30)
     track = Track(T, zeros, np.zeros((30, 3)), np.zeros((30, 3)), zeros, zeros, 3, no_fingers(30))
-    found = turning(track, middle, lambda i: clouds[i]).T_ref
+    turned, angle = turning(track, middle, lambda i: clouds[i])
+    found = turned.T_ref
+    assert np.degrees(angle) == pytest.approx(50.0, abs=2.0)
     off = Rotation.from_matrix(found[:, :3, :3] @ np.swapaxes(turns, 1, 2)).magnitude()
     assert np.degrees(off).max() < 2.0
     np.testing.assert_allclose(found[:28, :3, :3] @ middle + found[:28, :3, 3], np.tile(middle, (28, 1)), atol=1e-6)
     np.testing.assert_allclose(found[29, :3, :3] @ middle + found[29, :3, 3], middle + away, atol=1e-6)
+    dial, fruit = (
+        Thing(
+            name,
+            name,
+            name,
+            "orange",
+            (),
+            replace(box_at(0.0, 0.0, (0.05, 0.05, 0.06)), T_workspace_box=pose(np.eye(3), at)),
+            k,
+        )
+        for k, (name, at) in enumerate((("dial", middle), ("fruit", middle + np.array([0.0, 0.09, 0.0]))), 1)
+    )
+    track.tip_m[:] = middle + np.array([0.0, 0.045, 0.05])
+    assert _turned(_World({1: dial, 2: fruit}, np.zeros((1, 1), np.int32)), 2, track, lambda i: clouds[i])[0] == 1
 
 
 def seen_of(after: OrientedBox, relations_before: list, relations_after: list, given: dict) -> Seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -83,8 +83,8 @@ SHOWS_M = 0.015
 """What is lower over the table hardly changes the depth when it goes."""
 
 PART, ABOVE_M = 0.15, 0.003
-"""Of what was taken for one thing, at least such a share of its pixels goes and stays when its upper part is taken off; and what
-was so much higher than the rest is of that part."""
+"""Of what was taken for one thing, at least such a share of its pixels goes and stays when its upper part is taken off;
+and what was so much higher than the rest is of that part."""
 
 
 @dataclass
@@ -211,8 +211,9 @@ def _quaternion(R: F64) -> tuple[float, float, float, float]:
 
 
 def _action(
-    video: HumanVideo, camera: InfoCamera, T: F64, world: _World, first_boxes: dict[str, OrientedBox], segment: Segment, track: Track,
-    change: Change, hands: HandBackend, found: Hands, template: str | None, episode: Episode, earlier: Sequence[Action],
+    video: HumanVideo, camera: InfoCamera, T: F64, world: _World, first_boxes: dict[str, OrientedBox], segment: Segment,
+    track: Track, change: Change, hands: HandBackend, found: Hands, template: str | None, episode: Episode,
+    earlier: Sequence[Action],
 ) -> Action | None:  # fmt: skip
     """One action, and what it changes in the world; None if it cannot be told what was done."""
     if not world.things:
@@ -229,14 +230,14 @@ def _action(
 
     if label is None:
         label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
-    if label is not None and moved:
+    if template == "turn" and not moved:
+        label, track = _turned(world, label, track, lambda i: hand_at(segment.start + i))
+    if moved:
         whole, label = label, _taken_apart(video, T, world, label, change, segment)
         first_boxes |= {world.things[k].id: world.things[k].box for k in (whole, label) if whole != label}
     names = {thing.id: thing.name for thing in world.things.values()}
     thing = world.things[label]
     side = _side(video.told.hand, found, segment)
-    if template == "turn" and not moved:
-        track = turning(track, thing.box.center_m, lambda i: hand_at(segment.start + i))
     own = _seen_of(video, T, world, label, change)
     knob_m = knob(thing.box, own) if len(own) >= CLOSE_POINTS else None
     ball = len(own) >= CLOSE_POINTS and is_ball(thing.box, own)
@@ -291,7 +292,7 @@ def _action(
 
 
 def _through(path: F64) -> F64:
-    """(N, 3) a path whose unknown points (NaN) are on the straight line between those that are known: time counts there too."""
+    """(N, 3) a path with its unknown points (NaN) on the straight line between the known ones: time counts there too."""
     known = np.flatnonzero(np.isfinite(path[:, 0]))
     return np.column_stack([np.interp(np.arange(len(path)), known, axis[known]) for axis in path.T])
 
@@ -321,8 +322,24 @@ def _acted(world: _World, change: Change, height_m: F64) -> tuple[int | None, fl
     return (best, float(share)) if share > 0.1 and gone[best] > 25 else (None, 0.0)
 
 
+def _turned(world: _World, label: int, track: Track, cloud: Callable[[int], F64]) -> tuple[int, Track]:
+    """What a hand turns, by its label, and how: a hand hides what it turns, but turns about the middle of that alone.
+
+    Args:
+        world: The things.
+        label: Of what the hand seems to touch.
+        track: The hand.
+        cloud: Gives (N, 3) what is seen of it in a frame, counted from the segment's start.
+    """
+    tip_m = track.tip_m[track.reference]
+    near = {k for k, thing in world.things.items() if distance_to_box(thing.box, tip_m[None])[0] < END_M} | {label}
+    found = {k: turning(track, world.things[k].box.center_m, cloud) for k in near}
+    best = max(near, key=lambda k: abs(found[k][1]))
+    return best, found[best][0]
+
+
 def _taken_apart(video: HumanVideo, T: F64, world: _World, label: int, change: Change, segment: Segment) -> int:
-    """The label of what was really moved: the upper part of a thing that people told as two, if the lower part stayed."""
+    """The label of what was really moved: the upper part of what people told as two things, if the lower one stayed."""
     known = {thing.name for thing in world.things.values()}
     missing = [told for told in video.told.objects if told.name not in known]
     old = (world.labels == label) & np.isfinite(change.before_m) & np.isfinite(change.after_m)
@@ -356,8 +373,7 @@ def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
     def away(box: OrientedBox) -> float:
         if not len(end):
             return np.inf
-        nearest = float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean())
-        return nearest + float(distance_to_box(box, tip_m[None])[0])  # the hand's back may be over another thing
+        return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean())
 
     return min(world.things, key=lambda label: away(world.things[label].box))
 

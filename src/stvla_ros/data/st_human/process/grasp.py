@@ -33,12 +33,12 @@ NEAR_M, LOWEST, KNOB_M = 0.04, 0.1, 0.015
 that stays so far above the thing's top takes it by a knob."""
 
 BESIDE, UPPER, SIDE_M = 0.8, 0.75, 0.011
-"""A hand of whose close points such a share is below a thing's top takes it from the side. The upper ones of these are the skin
-over the index finger, whose middle is half its thickness of 16 mm lower; that between it and the thumb, a little more."""
+"""A hand of whose close points such a share is below a thing's top takes it from the side. The upper ones of these are the
+skin over the index finger, whose middle is half its thickness of 16 mm lower; that between it and the thumb, a little more."""
 
 BALL = 1.3
-"""What is narrower at its top is a ball if it is no higher than such a multiple of its width: it is taken where it is widest, in
-its middle, as fingers slip off above that."""
+"""What is narrower at its top is a ball if it is no higher than such a multiple of its width: it is taken where it is
+widest, in its middle, as fingers slip off above that."""
 
 CAP, NARROW = 0.12, 0.8
 """The uppermost share of a thing, and how much narrower that is than the whole of a ball: 0.65 for an exact one."""
@@ -195,7 +195,7 @@ def knob(box: OrientedBox, points: F64) -> F64 | None:
 
 
 def is_ball(box: OrientedBox, points: F64) -> bool:
-    """Whether a thing is round, from its visible points (N, 3): narrower at its top, and about as high as it is wide."""
+    """Whether a thing is a ball, from its visible points (N, 3): narrower at its top, and about as high as wide."""
     if box.container or box.size_m[2] > BALL * float(min(box.size_m[:2])):
         return False
     local = (points - box.center_m) @ box.T_workspace_box[:3, :3]
@@ -511,7 +511,7 @@ def fallen(box: OrientedBox, scene_m: F64) -> F64:
 
 
 def let_go_before(motion: Motion, fall_m: float, fps: float) -> Motion:
-    """A motion whose hand let go of a thing that then fell so far: earlier by the time of the fall, if the hand stood there."""
+    """A motion whose hand let go of what then fell so far: earlier by the time of the fall, if the hand stood there."""
     release = motion.release
     first = release - round(np.sqrt(2.0 * max(fall_m, 0.0) / GRAVITY_M_S2) * fps)
     away = np.linalg.norm(motion.xyz_m - motion.xyz_m[motion.release], axis=1)

@@ -37,15 +37,15 @@ SLIVER_M, BOTTOM_M = 0.022, 0.015
 """What is narrower beside a thing is a part of it, and so is what is lower in a container."""
 
 ONE_COLOUR, WALL_M, SPLIT_M = 0.13, 0.025, 0.02
-"""Regions whose colours' features differ by less may be of one thing, half of what tells two things apart; the middle of a wall
-may be so far outside of the rest's footprint; and two halves of a thing may be so far apart."""
+"""Regions whose colours' features differ by less may be of one thing, half of what tells two things apart; the middle of a
+wall may be so far outside of the rest's footprint; and two halves of a thing may be so far apart."""
 
 STRAY_M = 0.015
 """What has its middle nearer to a thing's footprint is a part of it, if nobody told that something else is there."""
 
 TOP_M, NARROW_TOP, DISC_EDGE = 0.008, 0.8, 0.958
-"""A thing is round whose uppermost part, so high, is narrower than that share of the whole. Of a disc's points 0.5 % are farther
-from its middle, along one direction, than the third's share of its radius."""
+"""A thing is round whose uppermost part, so high, is narrower than that share of the whole. Of a disc's points 0.5 % are
+farther from its middle, along one direction, than the third's share of its radius."""
 
 RIM_M, INNER, FILLED = 0.01, 0.7, 0.15
 """A thing's uppermost part, so high; the inside of its outline, shrunk to this; and the share of the uppermost part in there of a
@@ -280,7 +280,8 @@ def _measured(points: F64, rgb: U8, T_workspace_camera: F64, focal_px: float, bo
 
 
 def taken_apart(
-    video: HumanVideo, whole: Thing, missing: Sequence[ToldObject], T_workspace_camera: F64, upper_m: F64, rgb: U8, rest_m: F64
+    video: HumanVideo, whole: Thing, missing: Sequence[ToldObject], T_workspace_camera: F64, upper_m: F64, rgb: U8,
+    rest_m: F64,
 ) -> tuple[Thing, Thing]:  # fmt: skip
     """Two things that were one until a hand took the upper one off: a lid from its pot.
 
@@ -294,7 +295,7 @@ def taken_apart(
         rest_m: (M, 3) visible points of the lower one without it.
 
     Returns:
-        The upper one, of the label after all others (0: the caller sets it), and the lower one.
+        The upper one, of label 0, which is the caller's to set, and the lower one.
     """
     focal_px = float(video.camera.K[0, 0])
     rest = _with_outline(box_of(rest_m, _hollow(rest_m)), rest_m, T_workspace_camera, focal_px)
@@ -457,7 +458,7 @@ def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_
 
 
 def is_narrow(box: OrientedBox, points: F64, T_workspace_camera: F64) -> bool:
-    """Whether the uppermost part of a thing, whose visible points are (N, 3), is narrower across the view than the whole."""
+    """Whether the top of a thing, whose visible points are (N, 3), is narrower across the view than the whole."""
     view = points.mean(axis=0) - T_workspace_camera[:3, 3]
     far = view[:2] / max(float(np.hypot(*view[:2])), 1e-9)
     across = points[:, :2] @ [far[1], -far[0]]

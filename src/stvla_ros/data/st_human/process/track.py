@@ -364,7 +364,7 @@ def _towards(a: F64, b: F64, normals: F64) -> F64:
 
 
 def register_about(source: F64, target: Surface, middle_m: F64, angle_rad: float) -> tuple[float, float]:
-    """As :func:`register`, for points (N, 3) that only turn about the upright line through a point (3,), from a guess of the angle.
+    """As :func:`register`, for points (N, 3) that only turn about the upright line through a point (3,), from a guess.
 
     A hand that turns on the spot slides along itself: with six degrees of freedom about half of its turn was found.
 
@@ -394,13 +394,16 @@ def _about_up(angle_rad: float) -> F64:
     return np.asarray(Rotation.from_euler("z", angle_rad).as_matrix())
 
 
-def turning(track: Track, middle_m: F64, cloud: Callable[[int], F64]) -> Track:
-    """A track whose hand only turns about the upright line through a point, as long as it looks as in the reference frame.
+def turning(track: Track, middle_m: F64, cloud: Callable[[int], F64]) -> tuple[Track, float]:
+    """A track whose hand only turns about the upright line through a point, while it looks as in the reference frame.
 
     Args:
         track: By registering with all six degrees of freedom.
         middle_m: (3,) of the thing that is turned.
         cloud: Gives (N, 3) what is seen of the hand in a frame, counted from the segment's start.
+
+    Returns:
+        The track, and how far the hand turned in these frames [rad].
     """
 
     def seen(i: int, points: int) -> F64:
@@ -410,8 +413,8 @@ def turning(track: Track, middle_m: F64, cloud: Callable[[int], F64]) -> Track:
 
     first = seen(track.reference, TARGET_POINTS)
     if len(first) < LEAST_POINTS:
-        return track
-    target, T = Surface.of(first), track.T_ref.copy()
+        return track, 0.0
+    target, T, turned = Surface.of(first), track.T_ref.copy(), 0.0
     for step in (1, -1):
         angle, speed, i = 0.0, 0.0, track.reference + step
         while 0 <= i < len(T):
@@ -423,9 +426,10 @@ def turning(track: Track, middle_m: F64, cloud: Callable[[int], F64]) -> Track:
             R = _about_up(angle)
             T[i] = pose(R, middle_m - R @ middle_m)
             i += step
+        turned += step * angle
         last, rest = i - step, slice(i, None) if step > 0 else slice(0, max(i + 1, 0))
         T[rest] = track.T_ref[rest] @ inverse(track.T_ref[last]) @ T[last]  # what it did before or after is as it was
-    return replace(track, T_ref=T)
+    return replace(track, T_ref=T), turned
 
 
 def moments(track: Track, point_m: F64) -> tuple[int, int] | None:
