@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from stvla_ros.data.st_human.process.lift import FLESH_M
 from stvla_ros.data.st_human.process.segments import Segment
-from stvla_ros.data.st_human.process.track import SLOW_START, STILL_M, Surface, Track, moments, register
+from stvla_ros.data.st_human.process.track import STILL_M, Surface, Track, moments, register
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.geometry.smoothing import smooth_path
 from stvla_ros.tabletop.relations import OrientedBox
@@ -56,8 +56,8 @@ TOUCH_M = 0.025
 """A thing is touched if the hand's end comes this close to its box."""
 
 TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 0.75, 6.0
-"""A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
-turn of the third on."""
+"""A hand that turns a thing keeps the thing's middle within the first; it turns while it does so by more than the second in two
+frames, from a whole turn of the third on."""
 
 KNOB_GRIP_M, KNOB_WIDE = 0.01, 0.5
 """A knob is taken so far below its top; it is narrower than such a share of the lid."""
@@ -394,12 +394,9 @@ def _turning(track: Track, box: OrientedBox) -> tuple[int, int] | None:
     if abs(end - start) < TURNED_DEG:
         return None
     half = int(np.argmax(np.abs(turn - start) > abs(end - start) / 2))
-    before = np.flatnonzero(np.abs(turn[:half] - start) < TURN_DEG)
-    after = np.flatnonzero(np.abs(turn[half:] - end) < TURN_DEG)
-    if not len(before) or not len(after):
-        return None
-    begins, ends = first + int(before[-1]) - SLOW_START, first + half + int(after[0]) + SLOW_START
-    return max(begins, 0), min(ends, len(track.T_ref) - 1)
+    slow = np.flatnonzero(np.abs(turn[2:] - turn[:-2]) < TURN_DEG) + 1
+    before, after = slow[slow < half], slow[slow >= half]  # angles drift in between, so that only speed tells standing
+    return (first + int(before[-1]), first + int(after[0])) if len(before) and len(after) else None
 
 
 def _touch(end: F64, box: OrientedBox) -> tuple[int, int] | None:
