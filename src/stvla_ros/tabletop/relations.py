@@ -114,6 +114,11 @@ def find_relations(things: Mapping[str, OrientedBox], held: Collection[str] = ()
     return found
 
 
+def apart_m(a: OrientedBox, b: OrientedBox) -> float:
+    """Distance of two boxes' footprints [m]; 0 where they overlap."""
+    return _Footprint(a).gap(_Footprint(b))
+
+
 class _Footprint:
     """A box seen from above: its outline, and where it begins and ends."""
 

@@ -17,16 +17,19 @@ from scipy.spatial.transform import Rotation
 from stvla_ros.data.st_human.info import VideoInfo
 from stvla_ros.data.st_human.info_json import read_info
 from stvla_ros.data.st_human.plain import FormatError
-from stvla_ros.data.st_human.process.episode import _acted, _touched, _World
-from stvla_ros.data.st_human.process.folder import Told, ToldObject, find_videos, open_video
+from stvla_ros.data.st_human.process.episode import _acted, _taken_apart, _through, _touched, _turned, _World
+from stvla_ros.data.st_human.process.folder import HumanVideo, Told, ToldObject, find_videos, open_video
 from stvla_ros.data.st_human.process.grasp import (
     INDEX_M,
+    SIDE_M,
     Motion,
     _towards_index,
     arriving,
     fallen,
     grasp_point,
+    is_ball,
     knob,
+    let_go_before,
     make_motion,
     moved_box,
     settled,
@@ -43,11 +46,22 @@ from stvla_ros.data.st_human.process.scene import (
     _Region,
     _with_outline,
     _without_strays,
+    backproject,
     box_of,
+    to_workspace,
 )  # fmt: skip
 from stvla_ros.data.st_human.process.segments import Segment, find_segments
 from stvla_ros.data.st_human.process.supervision import annotated_samples
-from stvla_ros.data.st_human.process.track import Change, Surface, Track, _register_all, find_change, moments, register
+from stvla_ros.data.st_human.process.track import (
+    Change,
+    Surface,
+    Track,
+    _register_all,
+    find_change,
+    moments,
+    register,
+    turning,
+)
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 from stvla_ros.data.st_human.process.words import Seen, fill
 from stvla_ros.data.st_human.samples import by_task
@@ -56,7 +70,7 @@ from stvla_ros.files import read_json, write_image
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.tabletop.relations import OrientedBox, SpatialRelation, find_relations
 from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
-from stvla_ros.types import F64
+from stvla_ros.types import F64, U8, Camera
 
 TOLD = {
     "id": "clip", "task": 4, "template": "put_on",
@@ -372,9 +386,28 @@ def test_fingers_take_a_thing_at_their_height() -> None:
     box, tip = box_at(0.0, 0.0, (0.06, 0.06, 0.12)), np.array([0.0, 0.0, 0.1])
     above = np.full((30, 3), [0.0, 0.03, 0.125])
     beside = np.full((30, 3), [0.0, 0.04, 0.07])
+    beside[:12, 2] = 0.02  # the little finger
     assert grasp_point(box, tip, np.zeros((0, 3)))[2] == pytest.approx(0.095)
     assert grasp_point(box, tip, above)[2] == pytest.approx(0.095)
-    assert grasp_point(box, tip, beside)[2] == pytest.approx(0.07)
+    assert grasp_point(box, tip, beside)[2] == pytest.approx(0.07 - SIDE_M)
+
+
+def test_a_hand_from_the_side_may_take_a_thing_just_below_its_top() -> None:
+    box, tip = box_at(0.0, 0.0, (0.07, 0.07, 0.1)), np.array([0.0, 0.0, 0.1])
+    beside = np.column_stack([np.zeros(40), np.full(40, 0.04), np.linspace(0.084, 0.098, 40)])
+    assert grasp_point(box, tip, beside)[2] == pytest.approx(0.0945 - SIDE_M, abs=1e-3)
+
+
+def test_a_ball_is_taken_in_its_middle() -> None:
+    normals = np.random.default_rng(0).normal(size=(5000, 3))
+    ball = box_at(0.0, 0.0, (0.08, 0.08, 0.08))
+    points = ball.center_m + 0.04 * normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    assert is_ball(ball, points)
+    assert grasp_point(ball, np.array([0.0, 0.0, 0.1]), np.zeros((0, 3)), ball=True)[2] == pytest.approx(0.04)
+    block = np.random.default_rng(0).uniform(-0.04, 0.04, (5000, 3)) + ball.center_m
+    assert not is_ball(ball, block)
+    bottle = box_at(0.0, 0.0, (0.06, 0.06, 0.2))
+    assert not is_ball(bottle, bottle.center_m + points - ball.center_m)
 
 
 def test_a_lid_is_taken_by_the_knob_above_it() -> None:
@@ -503,6 +536,16 @@ def test_a_thing_that_is_let_go_above_a_bin_is_found_in_it() -> None:
     assert fallen(released, lying + np.array([1.0, 0.0, 0.0])) == pytest.approx(np.eye(4))
 
 
+def test_a_hand_lets_go_before_the_thing_has_fallen() -> None:
+    """By the time of the fall, 4 frames for 0.2 m, but no earlier than it came there."""
+    xyz = np.column_stack([np.minimum(np.arange(30), 20) * 0.02, np.zeros(30), np.zeros(30)])
+    motion = Motion(2, 26, xyz, np.full(30, 0.003), np.ones(30, bool), np.tile(np.eye(3), (30, 1, 1)), np.zeros(30),
+                    True, np.eye(4))  # fmt: skip
+    assert let_go_before(motion, 0.2, 20.0).release == 22
+    assert let_go_before(motion, 2.0, 20.0).release == 20
+    assert let_go_before(motion, 0.0, 20.0).release == 26
+
+
 def test_a_part_of_a_thing_that_nobody_told_is_none_of_its_own() -> None:
     def thing(label: int, name: str, x: float) -> Thing:
         return Thing(name, name, name, "red", (), box_at(x, 0.0, (0.06, 0.06, 0.1)), label)
@@ -598,6 +641,13 @@ def test_things_of_one_colour_and_size_are_told_apart_by_their_shape() -> None:
         assert named(found, *names) == ["white block", "white fruit"]
 
 
+def test_a_bottle_is_narrower_at_its_top() -> None:
+    """A low one and a high can of one colour are told apart by that."""
+    found = {1: region((0.06, 0.06, 0.16)), 2: replace(region((0.07, 0.07, 0.12)), narrow=True)}
+    for names in (("white can", "white bottle"), ("white bottle", "white can")):
+        assert named(found, *names) == ["white can", "white bottle"]
+
+
 def test_a_patterned_thing_is_known_by_one_of_its_colours() -> None:
     navy, white = np.array([0.1, 0.1, 0.35]), np.array([0.9, 0.9, 0.9])
     rgb = np.rint(255 * np.concatenate([np.tile(white, (500, 1)), np.tile(navy, (400, 1))])).astype(np.uint8)
@@ -625,6 +675,51 @@ def test_parts_of_one_bowl_are_joined_until_the_told_number_is_left() -> None:
     assert _joined(labels, found, lambda _: bowl, 2).tolist() == labels.tolist()
 
 
+def test_halves_of_one_cup_are_joined() -> None:
+    """Its wall in front and the one at the back are apart by what is dark between them."""
+    back, front = (region(size, (0.6, 0.3, 0.1)) for size in ((0.075, 0.037, 0.1), (0.074, 0.026, 0.099)))
+    front.box.T_workspace_box[1, 3] = -0.046
+    can, labels = region((0.07, 0.07, 0.1), (0.6, 0.3, 0.1), x=0.12), np.array([[0, 1, 2, 3]], np.int32)
+    found = {1: back, 2: front, 3: can}
+    assert _joined(labels, found, lambda _: back, 2).tolist() in ([[0, 1, 1, 3]], [[0, 2, 2, 3]])
+
+
+def test_a_lid_that_is_taken_off_was_a_thing_of_its_own() -> None:
+    """Seen from above: a disc with a knob on a pot of its colour; then the pot's rim and what is in it."""
+    K = np.array([[600.0, 0.0, 159.5], [0.0, 600.0, 119.5], [0.0, 0.0, 1.0]])
+    T = pose(np.diag([1.0, -1.0, -1.0]), np.array([0.0, 0.0, 1.0]))
+    x, y = np.meshgrid((np.arange(320) - 159.5) / 600, (np.arange(240) - 119.5) / 600)
+    r = np.hypot(x, y)
+    height = np.where(r < 0.07, 0.08, 0.0) + np.where(r < 0.015, 0.03, 0.0)
+    opened = np.where((r < 0.075) & (r > 0.06), 0.07, np.where(r < 0.06, 0.005, 0.0))
+    height = np.where((r >= 0.07) & (r < 0.075), 0.07, height)
+    pixels = np.flatnonzero(height > 0.01)
+    before, after = ((1.0 - h).astype(np.float32) for h in (height, opened))
+    camera = Camera(K, 320, 240, np.eye(4))
+    told = Told(objects=(ToldObject("white pot", roles=("container",)), ToldObject("lid")))
+
+    class Video(HumanVideo):
+        def rgb(self, frame: int) -> U8:
+            return np.full((240, 320, 3), 230, np.uint8)
+
+    video = Video(Path(), 9, 20.0, camera, None, told)
+    points = to_workspace(T, backproject(video, before))[pixels]
+    pot = Thing("white_pot", "white pot", "pot", "white", ("container",), box_of(points), 1)
+    labels = np.zeros((240, 320), np.int32)
+    labels.ravel()[pixels] = 1
+    change = find_change(before, after)
+    world = _World({1: pot}, labels)
+    label = _taken_apart(video, T, world, 1, change, Segment(2, 7, (1,), (8,)))
+    lid, lower = world.things[label], world.things[1]
+    assert (lid.name, lower.name) == ("lid", "white pot")
+    assert lid.box.size_m[:2] == pytest.approx([0.13, 0.13], abs=0.012)
+    assert lower.box.container
+    assert ("lid", "on", ("white_pot",)) in {(r.subject, r.predicate, r.objects) for r in find_relations(world.boxes())}
+    all_told = _World({1: pot}, labels)
+    video = replace(video, told=Told(objects=told.objects[:1]))
+    assert _taken_apart(video, T, all_told, 1, change, Segment(2, 7, (1,), (8,))) == 1
+
+
 def test_a_hand_that_turns_over_is_followed() -> None:
     """In the end little of what the reference shows is in view: the frames between tell the motion."""
     rng = np.random.default_rng(0)
@@ -647,6 +742,50 @@ def test_a_hand_that_turns_over_is_followed() -> None:
     assert rms.max() < 0.003
 
 
+def test_a_hand_that_turns_on_the_spot_is_followed() -> None:
+    """Sides come into view and go out of it; before and after the turn the hand moves as it was registered."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for half, middle in (((0.05, 0.03, 0.04), (0.01, 0.0, 0.0)), ((0.015, 0.02, 0.05), (0.04, 0.05, 0.03))):
+        points = rng.uniform(-1.0, 1.0, (4000, 3)) * half
+        side, sign = rng.integers(3, size=4000), rng.choice([-1.0, 1.0], 4000)
+        normal = np.zeros_like(points)
+        normal[np.arange(4000), side] = sign
+        parts.append((np.where(normal != 0.0, normal * half, points) + middle, normal))
+    cloud, normal = (np.concatenate(both) for both in zip(*parts, strict=True))
+    view, middle = np.array([0.3, -0.6, 0.7]), np.array([0.2, 0.1, 0.03])
+    angles = np.interp(np.arange(30), [5, 20], [0.0, 50.0])
+    turns = Rotation.from_euler("z", angles[:, None], degrees=True).as_matrix()
+    clouds = [middle + (cloud @ R.T)[(normal @ R.T) @ view > 0.05] for R in turns]
+    away = np.array([0.0, 0.0, 0.2])
+    clouds[28:] = [points + away for points in clouds[28:]]
+    T = np.tile(np.eye(4), (30, 1, 1))
+    T[28:, :3, 3] = away
+    zeros = np.zeros(30)
+    track = Track(T, zeros, np.zeros((30, 3)), np.zeros((30, 3)), zeros, zeros, 3, no_fingers(30))
+    turned, angle = turning(track, middle, lambda i: clouds[i])
+    found = turned.T_ref
+    assert np.degrees(angle) == pytest.approx(50.0, abs=2.0)
+    off = Rotation.from_matrix(found[:, :3, :3] @ np.swapaxes(turns, 1, 2)).magnitude()
+    assert np.degrees(off).max() < 2.0
+    np.testing.assert_allclose(found[:28, :3, :3] @ middle + found[:28, :3, 3], np.tile(middle, (28, 1)), atol=1e-6)
+    np.testing.assert_allclose(found[29, :3, :3] @ middle + found[29, :3, 3], middle + away, atol=1e-6)
+    dial, fruit = (
+        Thing(
+            name,
+            name,
+            name,
+            "orange",
+            (),
+            replace(box_at(0.0, 0.0, (0.05, 0.05, 0.06)), T_workspace_box=pose(np.eye(3), at)),
+            k,
+        )
+        for k, (name, at) in enumerate((("dial", middle), ("fruit", middle + np.array([0.0, 0.09, 0.0]))), 1)
+    )
+    track.tip_m[:] = middle + np.array([0.0, 0.045, 0.05])
+    assert _turned(_World({1: dial, 2: fruit}, np.zeros((1, 1), np.int32)), 2, track, lambda i: clouds[i])[0] == 1
+
+
 def seen_of(after: OrientedBox, relations_before: list, relations_after: list, given: dict) -> Seen:
     before = {"a": box_at(0.0, 0.0, (0.05, 0.05, 0.05)), "b": box_at(0.2, 0.0, (0.05, 0.05, 0.05))}
     return Seen(
@@ -660,6 +799,18 @@ def test_slots_that_people_gave_choose_the_form() -> None:
     assert fill("turn", seen_of(still, [], [], {})) == {"control": "a", "direction": "counter-clockwise"}
     given = fill("turn", seen_of(still, [], [], {"angle": 60}))
     assert given == {"control": "a", "direction": "counter-clockwise", "angle": 60}
+
+
+def test_what_is_wiped_is_where_the_tool_is_most_of_the_time() -> None:
+    """A longer way to it and back may have its mean at another thing."""
+    seen = seen_of(box_at(0.0, 0.0, (0.05, 0.05, 0.05)), [], [], {})
+    boxes = seen.before | {"c": box_at(0.8, 0.0, (0.05, 0.05, 0.05))}
+    x = np.concatenate([np.full(50, 0.8), np.linspace(0.8, -1.5, 30)])
+    path = np.column_stack([x, np.zeros(80), np.zeros(80)])
+    wiping = replace(seen, names=seen.names | {"c": "board"}, before=boxes, after=boxes, held_m=path)
+    assert fill("wipe", wiping) == {"target": "c", "tool": "a"}
+    held = np.array([[0.0, 0.0, 0.0], [np.nan] * 3, [0.4, 0.0, 0.2]])
+    np.testing.assert_allclose(_through(held)[1], [0.2, 0.0, 0.1])
 
 
 def test_a_thing_is_pushed_to_what_is_ahead_of_it() -> None:

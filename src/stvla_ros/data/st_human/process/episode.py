@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -38,15 +38,17 @@ from stvla_ros.data.st_human.process.grasp import (
     arriving,
     distance_to_box,
     fallen,
+    is_ball,
     knob,
+    let_go_before,
     make_motion,
     moved_box,
     settled,
 )
 from stvla_ros.data.st_human.process.hands import HandBackend
-from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, to_workspace
+from stvla_ros.data.st_human.process.scene import Scene, Thing, backproject, taken_apart, to_workspace
 from stvla_ros.data.st_human.process.segments import Hands, Segment
-from stvla_ros.data.st_human.process.track import Change, Track, hand_cloud
+from stvla_ros.data.st_human.process.track import Change, Track, hand_cloud, turning
 from stvla_ros.data.st_human.process.words import Seen, describe, things_of
 from stvla_ros.data.st_human.templates import TEMPLATES, Gripper, SlotValue, expected_after
 from stvla_ros.geometry.se3 import inverse, to_quaternion
@@ -79,6 +81,10 @@ END_M = 0.1
 
 SHOWS_M = 0.015
 """What is lower over the table hardly changes the depth when it goes."""
+
+PART, ABOVE_M = 0.15, 0.003
+"""Of what was taken for one thing, at least such a share of its pixels goes and stays when its upper part is taken off;
+and what was so much higher than the rest is of that part."""
 
 
 @dataclass
@@ -147,14 +153,15 @@ def make_info(
     world = _World(
         {} if scene is None else dict(scene.things), np.zeros((1, 1), np.int32) if scene is None else scene.labels
     )
-    names = {thing.id: thing.name for thing in world.things.values()}
-    first_boxes = dict(world.boxes())
+    first_boxes = world.boxes()
     actions: list[Action] = []
     episodes: list[Episode] = []
     for k, (segment, (track, change)) in enumerate(zip(segments, tracks, strict=True)):
         episode = Episode(f"a{k + 1}")
         said = template or (video.told.templates[k] if k < len(video.told.templates) else video.told.template)
-        action = _action(video, camera, T, world, names, segment, track, change, hands, found, said, episode, actions)
+        action = _action(
+            video, camera, T, world, first_boxes, segment, track, change, hands, found, said, episode, actions
+        )
         if action is not None:
             actions.append(action)
         episodes.append(episode)
@@ -204,8 +211,9 @@ def _quaternion(R: F64) -> tuple[float, float, float, float]:
 
 
 def _action(
-    video: HumanVideo, camera: InfoCamera, T: F64, world: _World, names: Mapping[str, str], segment: Segment, track: Track,
-    change: Change, hands: HandBackend, found: Hands, template: str | None, episode: Episode, earlier: Sequence[Action],
+    video: HumanVideo, camera: InfoCamera, T: F64, world: _World, first_boxes: dict[str, OrientedBox], segment: Segment,
+    track: Track, change: Change, hands: HandBackend, found: Hands, template: str | None, episode: Episode,
+    earlier: Sequence[Action],
 ) -> Action | None:  # fmt: skip
     """One action, and what it changes in the world; None if it cannot be told what was done."""
     if not world.things:
@@ -222,10 +230,18 @@ def _action(
 
     if label is None:
         label = _touched(world, hand_at(segment.start + track.reference), track.tip_m[track.reference])
+    if template == "turn" and not moved:
+        label, track = _turned(world, label, track, lambda i: hand_at(segment.start + i))
+    if moved:
+        whole, label = label, _taken_apart(video, T, world, label, change, segment)
+        first_boxes |= {world.things[k].id: world.things[k].box for k in (whole, label) if whole != label}
+    names = {thing.id: thing.name for thing in world.things.values()}
     thing = world.things[label]
     side = _side(video.told.hand, found, segment)
-    knob_m = _knob(video, T, world, label, change)
-    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3], side, knob_m)
+    own = _seen_of(video, T, world, label, change)
+    knob_m = knob(thing.box, own) if len(own) >= CLOSE_POINTS else None
+    ball = len(own) >= CLOSE_POINTS and is_ball(thing.box, own)
+    motion = make_motion(track, segment, thing.box, video.fps, moved, hand_at, template, T[:3, 3], side, knob_m, ball)
     if motion is not None and motion.by_keypoints:
         episode.grasp = "keypoints"
     if motion is None:
@@ -234,8 +250,8 @@ def _action(
     before = world.boxes()
     relations_before = find_relations(before)
     if moved:
-        put = _settle(video, T, world, label, change, motion, episode)
-        motion = motion if put is None else arriving(motion, put)
+        put, fall_m = _settle(video, T, world, label, change, motion, episode)
+        motion = let_go_before(motion, fall_m, video.fps) if put is None else arriving(motion, put)
     after = world.boxes()
     relations_after = find_relations(after)
     held = motion.xyz_m[motion.contact : motion.release + 1]
@@ -243,7 +259,7 @@ def _action(
     turn, tilt = _turns(track, motion)
     seen = Seen(
         thing.id, names, before, after, relations_before, relations_after,
-        known if len(known) else thing.box.center_m[None], turn, tilt, world.places, video.told.slots,
+        _through(held) if len(known) else thing.box.center_m[None], turn, tilt, world.places, video.told.slots,
     )  # fmt: skip
     name, slots, words, problem = describe(template, seen)
     if problem is not None:
@@ -275,6 +291,12 @@ def _action(
     )  # fmt: skip
 
 
+def _through(path: F64) -> F64:
+    """(N, 3) a path with its unknown points (NaN) on the straight line between the known ones: time counts there too."""
+    known = np.flatnonzero(np.isfinite(path[:, 0]))
+    return np.column_stack([np.interp(np.arange(len(path)), known, axis[known]) for axis in path.T])
+
+
 def _side(told: str | None, found: Hands, segment: Segment) -> Literal["left", "right"]:
     """Which hand acts: as people told, else as keypoints show, else the right one."""
     if told is not None:
@@ -300,27 +322,76 @@ def _acted(world: _World, change: Change, height_m: F64) -> tuple[int | None, fl
     return (best, float(share)) if share > 0.1 and gone[best] > 25 else (None, 0.0)
 
 
+def _turned(world: _World, label: int, track: Track, cloud: Callable[[int], F64]) -> tuple[int, Track]:
+    """What a hand turns, by its label, and how: a hand hides what it turns, but turns about the middle of that alone.
+
+    Args:
+        world: The things.
+        label: Of what the hand seems to touch.
+        track: The hand.
+        cloud: Gives (N, 3) what is seen of it in a frame, counted from the segment's start.
+    """
+    tip_m = track.tip_m[track.reference]
+    near = {k for k, thing in world.things.items() if distance_to_box(thing.box, tip_m[None])[0] < END_M} | {label}
+    found = {k: turning(track, world.things[k].box.center_m, cloud) for k in near}
+    best = max(near, key=lambda k: abs(found[k][1]))
+    return best, found[best][0]
+
+
+def _taken_apart(video: HumanVideo, T: F64, world: _World, label: int, change: Change, segment: Segment) -> int:
+    """The label of what was really moved: the upper part of what people told as two things, if the lower one stayed."""
+    known = {thing.name for thing in world.things.values()}
+    missing = [told for told in video.told.objects if told.name not in known]
+    old = (world.labels == label) & np.isfinite(change.before_m) & np.isfinite(change.after_m)
+    if not missing or not old.any():
+        return label
+    points, rest = (
+        to_workspace(T, backproject(video, depth)).reshape(*old.shape, 3) for depth in (change.before_m, change.after_m)
+    )
+    taken, stays = old & change.gone, old & ~change.gone & (points[..., 2] > SHOWS_M)
+    if min(taken.sum(), stays.sum()) < PART * old.sum():
+        return label
+    if np.quantile(points[stays][:, 2], 0.75) > np.quantile(points[taken][:, 2], 0.25):
+        return label
+    whole, lower = world.things[label], rest[old]
+    top = float(np.quantile(lower[:, 2], 0.97))
+    taken |= old & (
+        points[..., 2] > top + ABOVE_M
+    )  # also over the rim, which is hardly farther away than what lay on it
+    rgb = video.rgb(segment.before[-1])[taken]
+    upper, lower_thing = taken_apart(video, whole, missing, T, points[taken], rgb, lower[lower[:, 2] > SHOWS_M])
+    new = max(world.things) + 1
+    world.things |= {new: replace(upper, label=new), label: lower_thing}
+    world.labels = np.where(taken, new, world.labels).astype(np.int32)
+    return new
+
+
 def _touched(world: _World, hand_m: F64, tip_m: F64) -> int:
     """Label of the thing that the end of the hand (N, 3), which is at ``tip_m`` (3,), is nearest to; the arm touches nothing."""
     end = hand_m[np.linalg.norm(hand_m - tip_m, axis=1) < END_M]
 
     def away(box: OrientedBox) -> float:
-        return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean()) if len(end) else np.inf
+        if not len(end):
+            return np.inf
+        return float(np.sort(distance_to_box(box, end))[:CLOSE_POINTS].mean())
 
     return min(world.things, key=lambda label: away(world.things[label].box))
 
 
-def _knob(video: HumanVideo, T: F64, world: _World, label: int, change: Change) -> F64 | None:
-    """A thing's knob, see :func:`stvla_ros.data.st_human.process.grasp.knob`."""
+def _seen_of(video: HumanVideo, T: F64, world: _World, label: int, change: Change) -> F64:
+    """(N, 3) what was seen of a thing before the action, in the workspace."""
     points = to_workspace(T, backproject(video, change.before_m))
-    own = points[(world.labels.ravel() == label) & np.isfinite(points[:, 2])]
-    return knob(world.things[label].box, own) if len(own) >= CLOSE_POINTS else None
+    return points[(world.labels.ravel() == label) & np.isfinite(points[:, 2])]
 
 
 def _settle(
     video: HumanVideo, T: F64, world: _World, label: int, change: Change, motion: Motion, episode: Episode
-) -> F64 | None:
-    """Move a thing to its new place in the world; returns its motion (4, 4) if the scene tells where the hand put it."""
+) -> tuple[F64 | None, float]:
+    """Move a thing to its new place in the world.
+
+    Returns:
+        Its motion (4, 4) if the scene tells where the hand put it, and how far it fell [m].
+    """
     thing = world.things[label]
     old = world.labels == label
     points = to_workspace(T, backproject(video, change.before_m)).reshape(*old.shape, 3)
@@ -329,10 +400,13 @@ def _settle(
     came = change.came & np.isfinite(change.after_m)
     T_moved, off = settled(own, scene[came], motion.T_moved)
     put = T_moved if off < LOST_M else None
+    fall_m = 0.0
     if off >= LOST_M:  # let go above where it is now
         dropped = fallen(moved_box(thing.box, motion.T_moved), scene[came]) @ motion.T_moved
         there, again = settled(own, scene[came], dropped)
-        T_moved, off = (there, 0.0) if again < LOST_M else (T_moved, off)
+        if again < LOST_M:
+            fall_m = float(moved_box(thing.box, motion.T_moved).center_m[2] - moved_box(thing.box, there).center_m[2])
+            T_moved, off = there, 0.0
     if not np.isfinite(off):
         episode.doubt(0.5, "nothing has come where the thing was put")
     elif off > SETTINGS.settle_m:
@@ -352,7 +426,7 @@ def _settle(
     near[came] = distance_to_box(box, scene[came]) < 0.02
     labels[near] = label
     world.labels = labels
-    return put
+    return put, fall_m
 
 
 def _turns(track: Track, motion: Motion) -> tuple[float, float]:

@@ -32,8 +32,19 @@ NEAR_M, LOWEST, KNOB_M = 0.04, 0.1, 0.015
 """What is seen of the hand this close to a thing is its fingers; the share of it that is lower than where they take it; a hand
 that stays so far above the thing's top takes it by a knob."""
 
-BESIDE_M = 0.012
-"""A hand whose close points are mostly lower below a thing's top takes it from the side, at their height."""
+BESIDE, UPPER, SIDE_M = 0.8, 0.75, 0.011
+"""A hand of whose close points such a share is below a thing's top takes it from the side. The upper ones of these are the
+skin over the index finger, whose middle is half its thickness of 16 mm lower; that between it and the thumb, a little more."""
+
+BALL = 1.3
+"""What is narrower at its top is a ball if it is no higher than such a multiple of its width: it is taken where it is
+widest, in its middle, as fingers slip off above that."""
+
+CAP, NARROW = 0.12, 0.8
+"""The uppermost share of a thing, and how much narrower that is than the whole of a ball: 0.65 for an exact one."""
+
+GRAVITY_M_S2, WAITS_M = 9.81, 0.005
+"""How things fall; and a hand that lets go of one stays within so much of where it is."""
 
 OPEN_M, MARGIN_M = 0.08, 0.03
 """Widest opening of the gripper, and how much wider than the thing it is before the contact."""
@@ -44,9 +55,9 @@ SIGMA_M = (0.003, 0.003, 0.004)
 TOUCH_M = 0.025
 """A thing is touched if the hand's end comes this close to its box."""
 
-TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 1.5, 6.0
-"""A hand that turns a thing keeps the thing's middle within the first; turning begins and ends at the second, from a whole
-turn of the third on."""
+TURNING_M, TURN_DEG, TURNED_DEG = 0.012, 0.75, 6.0
+"""A hand that turns a thing keeps the thing's middle within the first; it turns while it does so by more than the second in two
+frames, from a whole turn of the third on."""
 
 KNOB_GRIP_M, KNOB_WIDE = 0.01, 0.5
 """A knob is taken so far below its top; it is narrower than such a share of the lid."""
@@ -113,7 +124,7 @@ class Motion:
 
 def grasp_point(
     box: OrientedBox, tip_m: F64, hand_m: F64, template: str | None = None, eye_m: F64 | None = None,
-    knob_m: F64 | None = None,
+    knob_m: F64 | None = None, ball: bool = False,
 ) -> F64:  # fmt: skip
     """(3,) where a hand takes a thing: the middle between the fingers, or the end of the finger that points.
 
@@ -127,6 +138,7 @@ def grasp_point(
         template: If one of :data:`POINTED`, a finger touches or pushes the thing.
         eye_m: (3,) where the camera is.
         knob_m: (3,) the top of its knob in the box's frame, if it has one.
+        ball: Whether it is round, see :func:`is_ball`.
     """
     to_box = inverse(box.T_workspace_box)
     away = distance_to_box(box, hand_m)
@@ -156,15 +168,15 @@ def grasp_point(
             sides = [fingers[side * fingers[:, narrow] > 0.0, other] for side in (-1, 1)]
             seen = [float(np.median(side)) for side in sides if len(side) >= CLOSE_POINTS]
             point[other] = np.clip(np.mean(seen) if seen else point[other], -0.6 * half[other], 0.6 * half[other])
-    point[2] = half[2] - min(DEEP_M, half[2])
+    point[2] = 0.0 if ball else half[2] - min(DEEP_M, half[2])
     close = hand_m[away < NEAR_M]
     if len(close) >= CLOSE_POINTS:
         lowest = float(np.quantile(close @ to_box[2, :3] + to_box[2, 3], LOWEST))
         beside = hand_m[away < CLOSE_M] @ to_box[2, :3] + to_box[2, 3]
         if lowest > half[2] + KNOB_M:
             point = np.array([0.0, 0.0, lowest])
-        elif len(beside) >= CLOSE_POINTS and float(beside.mean()) < half[2] - BESIDE_M:
-            point[2] = max(lowest, -half[2])
+        elif len(beside) >= CLOSE_POINTS and float(np.quantile(beside, BESIDE)) < half[2]:
+            point[2] = max(float(np.quantile(beside, UPPER)) - SIDE_M, -half[2])
     return np.asarray((box.T_workspace_box @ np.append(point, 1.0))[:3])
 
 
@@ -180,6 +192,16 @@ def knob(box: OrientedBox, points: F64) -> F64 | None:
     if box.container or ((high - low) > KNOB_WIDE * box.size_m[:2]).any():
         return None
     return np.append((low + high) / 2, top)
+
+
+def is_ball(box: OrientedBox, points: F64) -> bool:
+    """Whether a thing is a ball, from its visible points (N, 3): narrower at its top, and about as high as wide."""
+    if box.container or box.size_m[2] > BALL * float(min(box.size_m[:2])):
+        return False
+    local = (points - box.center_m) @ box.T_workspace_box[:3, :3]
+    cap = local[local[:, 2] > float(np.quantile(local[:, 2], 0.995)) - CAP * box.size_m[2]]
+    low, high = np.quantile(cap[:, :2], 0.02, axis=0), np.quantile(cap[:, :2], 0.98, axis=0)
+    return bool(((high - low) < NARROW * box.size_m[:2]).all())
 
 
 def _towards_index(arm: F64, side: Literal["left", "right"]) -> F64:
@@ -294,7 +316,7 @@ def carried(track: Track, at: int, point_m: F64) -> F64:
 def make_motion(
     track: Track, segment: Segment, box: OrientedBox, fps: float, moved: bool,
     hand_at: Callable[[int], F64] = lambda _: np.zeros((0, 3)), template: str | None = None, eye_m: F64 | None = None,
-    side: Literal["left", "right"] = "right", knob_m: F64 | None = None,
+    side: Literal["left", "right"] = "right", knob_m: F64 | None = None, ball: bool = False,
 ) -> Motion | None:  # fmt: skip
     """The motion of a gripper at a thing; None if the hand was lost where it matters.
 
@@ -309,6 +331,7 @@ def make_motion(
         eye_m: (3,) where the camera is.
         side: Which hand it is.
         knob_m: (3,) the top of the thing's knob in the box's frame, if it has one.
+        ball: Whether the thing is round.
     """
     known = np.isfinite(track.T_ref[:, 0, 0])
     if not known[track.reference] or not np.isfinite(track.tip_m[track.reference]).all():
@@ -320,7 +343,7 @@ def make_motion(
         found = moments(track, end)
     else:
         at = segment.start + track.reference
-        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m, knob_m)
+        point = grasp_point(box, track.tip_m[track.reference], hand_at(at), how, eye_m, knob_m, ball)
         end = carried(track, track.reference, point)
         found = _turning(track, box) if template == "turn" else None
         found = _touch(end, box) if found is None else found
@@ -330,7 +353,7 @@ def make_motion(
     if not known[contact] or not known[release]:
         return None
     tip = carried(track, track.reference, track.tip_m[track.reference])[contact]
-    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m, knob_m)
+    point = grasp_point(box, tip, hand_at(segment.start + contact), how, eye_m, knob_m, ball)
     if not pointed:
         point = point + _towards_index(track.axis[contact], side)
     fingers = fingers_at(track, contact, release, box)
@@ -371,9 +394,9 @@ def _turning(track: Track, box: OrientedBox) -> tuple[int, int] | None:
     if abs(end - start) < TURNED_DEG:
         return None
     half = int(np.argmax(np.abs(turn - start) > abs(end - start) / 2))
-    before = np.flatnonzero(np.abs(turn[:half] - start) < TURN_DEG)
-    after = np.flatnonzero(np.abs(turn[half:] - end) < TURN_DEG)
-    return (first + int(before[-1]), first + half + int(after[0])) if len(before) and len(after) else None
+    slow = np.flatnonzero(np.abs(turn[2:] - turn[:-2]) < TURN_DEG) + 1
+    before, after = slow[slow < half], slow[slow >= half]  # angles drift in between, so that only speed tells standing
+    return (first + int(before[-1]), first + int(after[0])) if len(before) and len(after) else None
 
 
 def _touch(end: F64, box: OrientedBox) -> tuple[int, int] | None:
@@ -482,6 +505,16 @@ def fallen(box: OrientedBox, scene_m: F64) -> F64:
     if len(below) >= CLOSE_POINTS:
         T[2, 3] = min(float(np.quantile(below, 0.95)) - (box.center_m[2] + box.size_m[2] / 2), 0.0)
     return T
+
+
+def let_go_before(motion: Motion, fall_m: float, fps: float) -> Motion:
+    """A motion whose hand let go of what then fell so far: earlier by the time of the fall, if the hand stood there."""
+    release = motion.release
+    first = release - round(np.sqrt(2.0 * max(fall_m, 0.0) / GRAVITY_M_S2) * fps)
+    away = np.linalg.norm(motion.xyz_m - motion.xyz_m[motion.release], axis=1)
+    while release - 1 > motion.contact and release > first and away[release - 1] < WAITS_M:
+        release -= 1
+    return replace(motion, release=release)
 
 
 def moved_box(box: OrientedBox, T_moved: F64) -> OrientedBox:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -11,13 +11,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.data.st_human.process.folder import HumanVideo, Told, VideoError
+from stvla_ros.data.st_human.process.folder import HumanVideo, Told, ToldObject, VideoError
 from stvla_ros.geometry.cameras import rays
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.tabletop.instances import look
 from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
 from stvla_ros.tabletop.regions import RegionConfig, min_area_rectangle
-from stvla_ros.tabletop.relations import OrientedBox
+from stvla_ros.tabletop.relations import OrientedBox, apart_m
 from stvla_ros.tabletop.surface_colours import colour_costs, colour_feature, robust_mean
 from stvla_ros.types import F32, F64, I32, U8, Bool, RgbdFrame
 
@@ -36,15 +36,16 @@ TABLE_SHARE = 0.15
 SLIVER_M, BOTTOM_M = 0.022, 0.015
 """What is narrower beside a thing is a part of it, and so is what is lower in a container."""
 
-ONE_COLOUR, WALL_M = 0.13, 0.025
-"""Regions whose colours' features differ by less may be of one thing, half of what tells two things apart; and the middle of
-a wall may be so far outside of the rest's footprint."""
+ONE_COLOUR, WALL_M, SPLIT_M = 0.13, 0.025, 0.02
+"""Regions whose colours' features differ by less may be of one thing, half of what tells two things apart; the middle of a
+wall may be so far outside of the rest's footprint; and two halves of a thing may be so far apart."""
 
 STRAY_M = 0.015
 """What has its middle nearer to a thing's footprint is a part of it, if nobody told that something else is there."""
 
-TOP_M, NARROW_TOP = 0.008, 0.8
-"""A thing is round whose uppermost part, so high, is narrower than that share of the whole."""
+TOP_M, NARROW_TOP, DISC_EDGE = 0.008, 0.8, 0.958
+"""A thing is round whose uppermost part, so high, is narrower than that share of the whole. Of a disc's points 0.5 % are
+farther from its middle, along one direction, than the third's share of its radius."""
 
 RIM_M, INNER, FILLED = 0.01, 0.7, 0.15
 """A thing's uppermost part, so high; the inside of its outline, shrunk to this; and the share of the uppermost part in there of a
@@ -84,6 +85,24 @@ ROUND_WORDS = (
 SQUARE_WORDS = ("block", "board", "book", "box", "brick", "carton", "sponge", "tray")
 """What is called so is seen as round, or as a rectangle, from above."""
 
+NARROW_WORDS = ("apple", "ball", "bottle", "fruit", "lid")
+WIDE_WORDS = (
+    *SQUARE_WORDS,
+    "basket",
+    "bin",
+    "bowl",
+    "button",
+    "can",
+    "cup",
+    "dial",
+    "glass",
+    "mug",
+    "pan",
+    "plate",
+    "pot",
+)
+"""What is called so is narrower at its top than below, or is not."""
+
 ROUND_FILL, SQUARE_FILL, SHAPE_COST = 0.84, 0.91, 0.3
 """Shares of the rectangle around its top that a round thing fills at most, and a rectangular one at least; and the cost of another
 shape than the name's. A circle fills 0.79."""
@@ -107,11 +126,13 @@ class _Region:
         box: In the workspace.
         colours: Of its pixels.
         fill: Share of the smallest rectangle around its top that the top fills: 1 for a rectangle, 0.79 for a circle.
+        narrow: Whether its top is narrower than the rest.
     """
 
     box: OrientedBox
     colours: Colours
     fill: float
+    narrow: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,9 +259,7 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
         pixels = np.flatnonzero((inner if inner.sum() > 20 else own) & np.isfinite(depth_m))
         if len(pixels) < 12 or not _within(labels.shape, own):
             return None
-        box = box_of(points[pixels], hollow=_hollow(points[pixels]))
-        box = _with_outline(box, points[pixels], T_workspace_camera, focal_px)
-        return _Region(box, _main_colours(colours[pixels]), _fill(points[pixels]))
+        return _measured(points[pixels], colours[pixels], T_workspace_camera, focal_px)
 
     found = {
         label: one
@@ -253,6 +272,40 @@ def find_things(video: HumanVideo, frame: int, rgb: U8, depth_m: F32, T_workspac
     return Scene(frame, T_workspace_camera, labels, things)
 
 
+def _measured(points: F64, rgb: U8, T_workspace_camera: F64, focal_px: float, bottom_m: float = 0.0) -> _Region:
+    """A region that stands ``bottom_m`` above the table, from its visible points (N, 3) and their colours (N, 3)."""
+    box = box_of(points, _hollow(points), bottom_m)
+    outer = _with_outline(box, points, T_workspace_camera, focal_px)
+    return _Region(outer, _main_colours(rgb), _fill(points), is_narrow(box, points, T_workspace_camera))
+
+
+def taken_apart(
+    video: HumanVideo, whole: Thing, missing: Sequence[ToldObject], T_workspace_camera: F64, upper_m: F64, rgb: U8,
+    rest_m: F64,
+) -> tuple[Thing, Thing]:  # fmt: skip
+    """Two things that were one until a hand took the upper one off: a lid from its pot.
+
+    Args:
+        video: For the camera.
+        whole: What they were taken for; its name stays with the lower one.
+        missing: What people told that was not found; one of these is the upper one.
+        T_workspace_camera: From :func:`find_table`.
+        upper_m: (N, 3) visible points of the upper one where it was.
+        rgb: (N, 3) their colours.
+        rest_m: (M, 3) visible points of the lower one without it.
+
+    Returns:
+        The upper one, of label 0, which is the caller's to set, and the lower one.
+    """
+    focal_px = float(video.camera.K[0, 0])
+    rest = _with_outline(box_of(rest_m, _hollow(rest_m)), rest_m, T_workspace_camera, focal_px)
+    rest = replace(rest, container=rest.container or whole.box.container or "container" in whole.roles)
+    top = float(rest.center_m[2] + rest.size_m[2] / 2)
+    region = _measured(upper_m, rgb, T_workspace_camera, focal_px, top)
+    (upper,) = _named({0: region}, Told(objects=tuple(missing))).values()
+    return upper, replace(whole, box=rest)
+
+
 def _joined(
     labels: I32, found: dict[int, _Region],
     measured: Callable[[Bool], _Region | None], told: int,
@@ -260,7 +313,7 @@ def _joined(
     """Labels in which regions of one thing are joined, with ``found``, until the ``told`` number is left; 0: nobody told it.
 
     The wall in light, that in shadow and the bottom of a bowl are regions of their own. They are of one colour but for the
-    light, and the lower ones are over or beside the footprint of another.
+    light, and the lower ones are over the footprint of another or just beside it.
     """
     out = labels.copy()
     while len(found) > told > 0:
@@ -288,7 +341,7 @@ def _low_within(part: OrientedBox, whole: OrientedBox) -> bool:
     local = np.linalg.inv(whole.T_workspace_box) @ np.append(part.center_m, 1.0)
     over = (np.abs(local[:2]) < whole.size_m[:2] / 2 + WALL_M).all()
     tops = [box.center_m[2] + box.size_m[2] / 2 for box in (part, whole)]
-    return bool(over and tops[0] < tops[1] + 0.005)
+    return bool((over or apart_m(part, whole) < SPLIT_M) and tops[0] < tops[1] + 0.005)
 
 
 def _without_strays(labels: I32, things: dict[int, Thing], told: set[str]) -> tuple[I32, dict[int, Thing]]:
@@ -387,8 +440,9 @@ def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_
     across = points[:, :2] @ [far[1], -far[0]]
     pixel = float(np.linalg.norm(view)) / focal_px
     left, right = np.quantile(across, (0.005, 0.995))
-    width, top = right - left + 2 * pixel, points[:, 2] > box.center_m[2] + box.size_m[2] / 2 - TOP_M
-    if not box.container and np.ptp(np.quantile(across[top], (0.02, 0.98))) < NARROW_TOP * width:
+    width = right - left + 2 * pixel
+    if is_narrow(box, points, T_workspace_camera):
+        width = (right - left) / DISC_EDGE + 2 * pixel
         near = float(np.quantile(points[:, :2] @ far, 0.005))
         middle = np.array([far[1], -far[0]]) * (left + right) / 2 + far * (near + width / 2)
         R = np.array([[far[1], far[0], 0.0], [-far[0], far[1], 0.0], [0.0, 0.0, 1.0]])
@@ -401,6 +455,16 @@ def _with_outline(box: OrientedBox, points: F64, T_workspace_camera: F64, focal_
     size[:2] += along * deep + (1.0 - along) * 2 * pixel
     T[:2, 3] += far * deep / 2
     return replace(box, T_workspace_box=T, size_m=size)
+
+
+def is_narrow(box: OrientedBox, points: F64, T_workspace_camera: F64) -> bool:
+    """Whether the top of a thing, whose visible points are (N, 3), is narrower across the view than the whole."""
+    view = points.mean(axis=0) - T_workspace_camera[:3, 3]
+    far = view[:2] / max(float(np.hypot(*view[:2])), 1e-9)
+    across = points[:, :2] @ [far[1], -far[0]]
+    top = across[points[:, 2] > box.center_m[2] + box.size_m[2] / 2 - TOP_M]
+    width = float(np.ptp(np.quantile(across, (0.005, 0.995))))
+    return not box.container and bool(np.ptp(np.quantile(top, (0.02, 0.98))) < NARROW_TOP * width)
 
 
 def _fill(points: F64) -> float:
@@ -448,6 +512,9 @@ def _named(found: Mapping[int, _Region], told: Told) -> dict[int, Thing]:
         cost += SHAPE_COST * ((hollow & ~may) | (~hollow & holds))
         fill = np.array([found[label].fill for label in labels])[:, None]
         cost += SHAPE_COST * (fill < ROUND_FILL) * np.array([word in SQUARE_WORDS for word in words])
+        narrow = np.array([found[label].narrow for label in labels])[:, None]
+        cost += SHAPE_COST * (narrow & np.array([word in WIDE_WORDS for word in words]))
+        cost += SHAPE_COST * (~narrow & np.array([word in NARROW_WORDS for word in words]))
         cost += SHAPE_COST * (fill > SQUARE_FILL) * np.array([word in ROUND_WORDS for word in words])
         cost += np.array([[_size_cost(found[label].box.size_m, word) for word in words] for label in labels])
         known = {labels[i]: j for i, j in zip(*linear_sum_assignment(cost), strict=True)}

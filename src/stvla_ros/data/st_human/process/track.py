@@ -8,7 +8,8 @@ place nor at its new one is part of the hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,6 +35,9 @@ POINTS, LEAST_POINTS = 500, 60
 
 PAIR_M = (0.03, 0.012)
 """Longest pairs of the first and the last round of ICP."""
+
+PAIR_TURN_M, TARGET_POINTS = 0.008, 3000
+"""Longest pairs of the last round for a hand that turns on the spot, and the points that it is registered to."""
 
 ROUNDS, TRIM = 12, 0.95
 """Rounds, and the share of nearest pairs that counts: the farthest few are other things, but the next are at outlines,
@@ -357,6 +361,75 @@ def _towards(a: F64, b: F64, normals: F64) -> F64:
     step = np.linalg.solve((JW @ J).sum(axis=0), (JW @ (b - a)[:, :, None]).sum(axis=0)[:, 0])
     R = Rotation.from_rotvec(step[:3]).as_matrix()
     return pose(R, middle + step[3:] - R @ middle)
+
+
+def register_about(source: F64, target: Surface, middle_m: F64, angle_rad: float) -> tuple[float, float]:
+    """As :func:`register`, for points (N, 3) that only turn about the upright line through a point (3,), from a guess.
+
+    A hand that turns on the spot slides along itself: with six degrees of freedom about half of its turn was found.
+
+    Returns:
+        The angle [rad], counter-clockwise from above, and the root mean square of the pairs' distances [m].
+    """
+    rms = np.inf
+    for longest in np.geomspace(PAIR_M[0], PAIR_TURN_M, ROUNDS):
+        arms = (source - middle_m) @ _about_up(angle_rad).T
+        distance, index = target.tree.query(arms + middle_m, distance_upper_bound=float(longest))
+        found = np.isfinite(distance)
+        if found.sum() < LEAST_POINTS // 2 or found.mean() < 0.25:
+            return angle_rad, np.inf
+        found &= distance <= np.quantile(distance[found], TRIM)
+        arm, normal = arms[found], target.normals[index[found]]
+        apart = target.tree.data[index[found]] - arm - middle_m
+        along = np.column_stack([-arm[:, 1], arm[:, 0], np.zeros(len(arm))])  # of each point's motion by the angle
+        J = (normal * along).sum(axis=1)
+        needed = J @ (normal * apart).sum(axis=1) + SLIDE**2 * (along * apart).sum()
+        angle_rad += float(needed / (J @ J + SLIDE**2 * (along**2).sum()))
+        rms = float(np.sqrt((distance[found] ** 2).mean()))
+    return angle_rad, rms
+
+
+def _about_up(angle_rad: float) -> F64:
+    """(3, 3)."""
+    return np.asarray(Rotation.from_euler("z", angle_rad).as_matrix())
+
+
+def turning(track: Track, middle_m: F64, cloud: Callable[[int], F64]) -> tuple[Track, float]:
+    """A track whose hand only turns about the upright line through a point, while it looks as in the reference frame.
+
+    Args:
+        track: By registering with all six degrees of freedom.
+        middle_m: (3,) of the thing that is turned.
+        cloud: Gives (N, 3) what is seen of the hand in a frame, counted from the segment's start.
+
+    Returns:
+        The track, and how far the hand turned in these frames [rad].
+    """
+
+    def seen(i: int, points: int) -> F64:
+        near = cloud(i)
+        near = near[((near - middle_m) ** 2).sum(axis=1) < REACH_M**2]
+        return near[:: max(len(near) // points, 1)]
+
+    first = seen(track.reference, TARGET_POINTS)
+    if len(first) < LEAST_POINTS:
+        return track, 0.0
+    target, T, turned = Surface.of(first), track.T_ref.copy(), 0.0
+    for step in (1, -1):
+        angle, speed, i = 0.0, 0.0, track.reference + step
+        while 0 <= i < len(T):
+            source = seen(i, POINTS)
+            back, rms = register_about(source, target, middle_m, -angle - speed)
+            if not rms < SURE_M:
+                break
+            angle, speed = -back, -back - angle
+            R = _about_up(angle)
+            T[i] = pose(R, middle_m - R @ middle_m)
+            i += step
+        turned += step * angle
+        last, rest = i - step, slice(i, None) if step > 0 else slice(0, max(i + 1, 0))
+        T[rest] = track.T_ref[rest] @ inverse(track.T_ref[last]) @ T[last]  # what it did before or after is as it was
+    return replace(track, T_ref=T), turned
 
 
 def moments(track: Track, point_m: F64) -> tuple[int, int] | None:

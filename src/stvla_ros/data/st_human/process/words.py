@@ -36,7 +36,7 @@ class Seen:
         after: Boxes after.
         relations_before: Among them.
         relations_after: Among them.
-        held_m: (K, 3) path of the grasp point from contact to release.
+        held_m: (K, 3) path of the grasp point from contact to release, a point a frame.
         turn_deg: How far the thing was turned about up, counter-clockwise from above.
         tilt_deg: Largest tilt while held.
         places: Ids -> places (3,) where things stood earlier.
@@ -70,6 +70,11 @@ class Seen:
         """The other thing whose middle is nearest to a point, seen from above."""
         others = {id_: box for id_, box in self.before.items() if id_ != self.acted}
         return min(others, key=lambda id_: float(np.hypot(*(others[id_].center_m - point_m)[:2])), default=None)
+
+    @property
+    def stay_m(self) -> F64:
+        """(3,) where the hand is most of the time: on the way there and back it is for a short time only."""
+        return np.asarray(np.median(self.held_m, axis=0))
 
 
 def describe(template: str | None, seen: Seen) -> tuple[str, dict[str, SlotValue], str, str | None]:
@@ -169,7 +174,7 @@ def _slot(template: str, name: str, seen: Seen) -> SlotValue | None:
         "verb": lambda: _verb(seen),
         "direction": lambda: _turned(seen) if template == "turn" else _sideways(seen),
         "target": lambda: _target(template, seen),
-        "material": lambda: seen.nearest(seen.held_m.mean(axis=0)),
+        "material": lambda: seen.nearest(seen.stay_m),
         "orientation": lambda: _orientation(seen),
     }
     return special[name]() if name in special else None
@@ -229,7 +234,7 @@ def _target(template: str, seen: Seen) -> str | None:
         return other if way @ towards > AHEAD * np.linalg.norm(way) * np.linalg.norm(towards) else None
     start = seen.held_m[0]
     farthest = seen.held_m[int(np.argmax(np.hypot(*(seen.held_m - start).T[:2])))]
-    return seen.nearest(farthest if template == "pour" else seen.held_m.mean(axis=0))
+    return seen.nearest(farthest if template == "pour" else seen.stay_m)
 
 
 def _orientation(seen: Seen) -> str | None:
