@@ -168,6 +168,14 @@ COMMANDS = {
             'stvla collect --from my_bag --instruction "Put the red block in the plate." --output data/robot',
         ),
     ),
+    "synthesise": Entry(
+        TRAIN,
+        "make data of relations in simulation: an expert's episodes, other views of them, questions, a LeRobot set",
+        (
+            "stvla synthesise --episodes 500 --views 3 --output data/arrange",
+            "stvla synthesise --split unseen --episodes 50 --views 0 --output data/arrange_unseen",
+        ),
+    ),
     "annotate": Entry(
         TRAIN,
         "serve the annotation tool: people segment, correct, audit and accept videos of hands (ST-Human)",
