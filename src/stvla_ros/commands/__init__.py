@@ -127,6 +127,11 @@ COMMANDS = {
         "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
         ("stvla evaluate planner --planner heatmap --dataset words --data test/planning/instructions.txt",),
     ),
+    "evaluate-libero": Entry(
+        EVALUATE,
+        "run LIBERO's tasks with a policy server of openpi's protocol (also `stvla evaluate libero`)",
+        ("stvla evaluate libero --python libero/bin/python --tasks libero_spatial-0 --episodes 5",),
+    ),
     "evaluate-protocol": Entry(
         EVALUATE,
         "run a table of the paper by its committed protocol (also `stvla evaluate table2`, `table3`, `realworld`)",
