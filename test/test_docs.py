@@ -22,6 +22,7 @@ from stvla_ros.commands import COMMANDS
 from stvla_ros.commands.arguments import check_tasks, folder
 from stvla_ros.config import SHARED, ConfigError
 from stvla_ros.data.st_human.synthetic.batch import check_kinds
+from stvla_ros.evaluate.libero.run import parse_tasks
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -214,7 +215,8 @@ def _parse(words: list[str], whole: bool) -> None:
         raise ConfigError(f"'{unknown[0]}' is not understood; options: {' '.join(parser._options_of(command))}")
     tasks = getattr(taken, "tasks", None) or getattr(taken, "task", None)
     if tasks and not PLACEHOLDER.fullmatch(tasks):
-        (check_kinds if getattr(taken, "verb", None) == "synthesise" else check_tasks)(tasks)
+        kinds = getattr(taken, "verb", None) == "synthesise"
+        (check_kinds if kinds else parse_tasks if command == "evaluate-libero" else check_tasks)(tasks)
     changes = dict(change for change in getattr(taken, "overrides", None) or () if not isinstance(change, str))
     chosen = {kind: getattr(taken, kind, None) for kind in registry.BACKENDS}
     if not any(PLACEHOLDER.fullmatch(text) for text in [*changes, *filter(None, chosen.values())]):

@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "evaluate": ["--output", "OUT"],
     "evaluate-planner": ["--dataset", "cvbench", "--data", "OUT"],
     "collect": ["--output", "OUT"],
+    "synthesise": ["--output", "OUT"],
     "guide": ["--output", "OUT"],
     "train": ["nano-3dfa", "--data", "OUT"],
     "train-pss": ["RUN", "--data", "OUT"],

@@ -127,6 +127,11 @@ COMMANDS = {
         "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
         ("stvla evaluate planner --planner heatmap --dataset words --data test/planning/instructions.txt",),
     ),
+    "evaluate-libero": Entry(
+        EVALUATE,
+        "run LIBERO's tasks with a policy server of openpi's protocol (also `stvla evaluate libero`)",
+        ("stvla evaluate libero --python libero/bin/python --tasks libero_spatial-0 --episodes 5",),
+    ),
     "evaluate-protocol": Entry(
         EVALUATE,
         "run a table of the paper by its committed protocol (also `stvla evaluate table2`, `table3`, `realworld`)",
@@ -166,6 +171,14 @@ COMMANDS = {
             "stvla collect --tasks pick_place --episodes 250 --output data/pick_place",
             "stvla collect --from runs --output data/robot",
             'stvla collect --from my_bag --instruction "Put the red block in the plate." --output data/robot',
+        ),
+    ),
+    "synthesise": Entry(
+        TRAIN,
+        "make data of relations in simulation: an expert's episodes, other views of them, questions, a LeRobot set",
+        (
+            "stvla synthesise --episodes 500 --views 3 --output data/arrange",
+            "stvla synthesise --split unseen --episodes 50 --views 0 --output data/arrange_unseen",
         ),
     ),
     "annotate": Entry(

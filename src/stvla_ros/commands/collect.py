@@ -42,7 +42,7 @@ from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.stack import BAG, PARTS, StackSettings, plain, read_settings
-from stvla_ros.evaluate.workers import Engine
+from stvla_ros.evaluate.workers import Engine, EnvironmentSetup
 from stvla_ros.files import written
 from stvla_ros.pipeline import check_instruction
 
@@ -121,7 +121,7 @@ def run(arguments: Namespace) -> int:
     engine, jobs = engine_of(arguments, kept, collection.folder)
     console = Console()
     try:
-        content = _run(collection, setup, engine, jobs, console)
+        content = collect(collection, setup, engine, jobs, console)
     except KeyboardInterrupt:
         console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
@@ -230,8 +230,8 @@ def _words(instruction: str | None) -> str | None:
         raise ConfigError(error.sentence) from error
 
 
-def _run(
-    collection: Collection, setup: CollectEnvironmentSetup, engine: Engine, jobs: int, console: Console
+def collect(
+    collection: Collection, setup: EnvironmentSetup, engine: Engine, jobs: int, console: Console
 ) -> dict[str, Any]:
     """Collect the missing episodes under a progress bar, and print rejected ones."""
     counts = Counter(record.success for record in collection.prepare())

@@ -69,6 +69,21 @@ def run(arguments: Namespace) -> int:
     return NOT_CONFIRMED if refused else 0
 
 
+def export_episodes(source: Path, output: Path, lifting: LiftConfig, console: Console) -> int:
+    """Write what a set lacks of the episodes in a folder; returns how many it has.
+
+    Raises:
+        ConfigError: There is no episode that can be exported, or the set is none of ours.
+    """
+    writer = LeRobotWriter(output, Options(CODECS[0], 1))
+    try:
+        _export(writer, _episodes(source, lifting), console)
+    finally:
+        if len(writer):
+            writer.close()
+    return len(writer)
+
+
 def _episodes(source: Path, lifting: LiftConfig) -> dict[str, Opener]:
     episodes = find_episodes(source)
     return {episode.folder.name: lambda e=episode: EpisodeSource(e, lifting) for episode in episodes}  # type: ignore[misc]

@@ -23,6 +23,7 @@ from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, par
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M, PLATE_INNER_RADIUS_M
+from stvla_ros.sim.tasks.arrange import Arrange
 from stvla_ros.sim.tasks.close_jar import SEAT_M
 from stvla_ros.sim.tasks.light_bulb_in import FLOOR_M, GLASS_M
 from stvla_ros.tabletop.interaction import is_clear, pressed_in_order
@@ -77,6 +78,8 @@ class OraclePlanner:
 
     def _single(self, request: PlanRequest) -> TracePlan:
         poses = self._cell.truth().T_base_object
+        if isinstance(self._cell.task, Arrange):
+            return self._arrange(self._cell.task, request, poses)
         try:
             task = parse(request.instruction)
         except UnclearError as error:
@@ -87,20 +90,31 @@ class OraclePlanner:
             return self._store(task, request, poses)
         return self._screw(task, request, poses) if isinstance(task, Screw) else self._push(task, request, poses)
 
+    def _arrange(self, task: Arrange, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        """To the place that the scene's layout kept free: the goal is the task's own, whatever words ask for it."""
+        sentence = task.instruction[:1].lower() + task.instruction[1:-1]
+        if self._cell.score().success:
+            return self._drawn(request, sentence, 0, None)
+        return self._drawn(request, sentence, 0, self._route(task.moved.name, task.goal_m(poses), request, poses))
+
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         moved, goal = f"{task.colour}_block", f"{task.onto}_block" if task.onto else "plate"
         centre, support = _position(poses, moved), _position(poses, goal)
         whole = request.instruction == self._cell.instruction
         if self._cell.score().success if whole else _is_placed(request, centre, support, goal == "plate"):
             return self._drawn(request, task.sentence, 0, None)
-        grip_m = self._config.grip_depth_m
+        rest_m = PLATE_BASE_M if goal == "plate" else BLOCK_M / 2
+        route = self._route(moved, support + _up(rest_m), request, poses)
+        return self._drawn(request, task.sentence, 0, route)
+
+    def _route(self, moved: str, goal_m: F64, request: PlanRequest, poses: Mapping[str, F64]) -> F64:
+        """(8, 3) from a block, or from the tool that holds it, to where the middle of its underside goes."""
+        centre, grip_m = _position(poses, moved), self._config.grip_depth_m
         held = _holds(request, centre)
         start = request.robot.T_base_tcp[:3, 3] if held else centre + _up(BLOCK_M / 2 - grip_m)
-        rest_m = PLATE_BASE_M if goal == "plate" else BLOCK_M / 2
-        end = support + _up(rest_m + BLOCK_M - grip_m + self._config.drop_m)
+        end = goal_m + _up(BLOCK_M - grip_m + self._config.drop_m)
         others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
-        route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
-        return self._drawn(request, task.sentence, 0, route)
+        return carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
 
     def _screw(self, task: Screw, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         """To the place where the part is screwed in; the turn there is no way in space, so the last point stands for it."""

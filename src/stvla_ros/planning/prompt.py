@@ -44,6 +44,11 @@ def pointing_prompt(name: str) -> str:
     return f"Point to the {name}. Provide exactly 1 point."
 
 
+def box_prompt(name: str) -> str:
+    """One thing, named: the upper left and lower right corner of the box around what is seen of it."""
+    return f"Point to the corners of the box around the {name}. Provide exactly 2 points."
+
+
 def next_action_prompt(task: str, done: Sequence[str]) -> str:
     """Which action comes next; ``done`` are the sentences of the actions that are over, first to last."""
     return f"Instruction: '{task}'. Done: {listed(done)}. What is the next action?"

@@ -10,7 +10,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
+from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim import LOOKS
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
@@ -20,13 +20,13 @@ from stvla_ros.sim.fair_lock import FairLock
 from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
-from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph
+from stvla_ros.sim.scene import STATE, CellTruth, Scene, SceneState, photograph, truth_of
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import KnowsItsTarget, Score, Task, TwoVerdicts, make_task
 from stvla_ros.sim.world import World
-from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, TrajectoryTolerances
+from stvla_ros.types import F64, U8, Camera, JointPath, RgbdFrame, RobotState, TrajectoryTolerances
 
 SETTLE_S = 0.1
 _OUT_OF_SIGHT_M = (0.0, 0.0, -1000.0)
@@ -46,24 +46,6 @@ class CellConfig:
         "plain", "'hard': grain, gloss, mixed light, clutter and household things, by the scene's seed", choices=LOOKS
     )
     controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
-
-
-@dataclass(frozen=True, eq=False)
-class CellTruth:
-    """Ground truth, for scoring and tests only.
-
-    Attributes:
-        T_base_object: Pose of each object by name.
-        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``,
-            from 1.
-        names: Object names in the order of the labels.
-        stamp_ns: Time of both.
-    """
-
-    T_base_object: dict[str, F64]
-    labels: I32
-    names: tuple[str, ...]
-    stamp_ns: int
 
 
 class Cell:
@@ -291,13 +273,7 @@ class Cell:
         """
         with self._lock:
             (data, stamp_ns), names = self._snapshot(hidden), tuple(o.name for o in self._objects)
-        model = data.model
-        bodies = self._renderer.body_ids(data, TRIPOD, self.camera.width_px, self.camera.height_px)
-        label = {BASE_LINK: -1, **{name: i for i, name in enumerate(names, 1)}}
-        roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
-        labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
-        world = World(model, data)
-        return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+        return truth_of(self._renderer, data, self.camera, names, stamp_ns)
 
     def optics(self) -> Optics:
         """What the visible surfaces are made of, for a :class:`stvla_ros.sim.sensor.Sensor` of one's own."""

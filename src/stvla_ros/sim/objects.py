@@ -53,19 +53,22 @@ class SceneObject(Protocol):
 
 @dataclass(frozen=True)
 class Block:
-    """A cube of :data:`BLOCK_M` that can be carried."""
+    """A cube of :data:`BLOCK_M` that can be carried; its underside is at ``z_m``."""
 
     colour: str
     xy_m: tuple[float, float]
     yaw_rad: float
     clearance_m: float = BLOCK_M * 0.7072
+    z_m: float = 0.0
 
     @property
     def name(self) -> str:
         return f"{self.colour}_block"
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, BLOCK_M / 2], quat=about_z(self.yaw_rad))
+        body = spec.worldbody.add_body(
+            name=self.name, pos=[*self.xy_m, self.z_m + BLOCK_M / 2], quat=about_z(self.yaw_rad)
+        )
         body.add_freejoint(name=self.name)
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mujoco
+import numpy as np
 
+from stvla_ros.description.panda import BASE_LINK
 from stvla_ros.sim.arm import add_panda
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, add_camera, add_tripod, make_camera
 from stvla_ros.sim.looks import add_hard_surroundings
@@ -14,7 +16,8 @@ from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
 from stvla_ros.sim.sensor import Sensor, SensorConfig
-from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
+from stvla_ros.sim.world import World
+from stvla_ros.types import F32, F64, I32, U8, Camera, RgbdFrame
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that moves, in MuJoCo's own order."""
@@ -121,6 +124,37 @@ def photograph(
     return sensor(*renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns, optics)
 
 
+@dataclass(frozen=True, eq=False)
+class CellTruth:
+    """Ground truth, for scoring and tests only.
+
+    Attributes:
+        T_base_object: Pose of each object by name.
+        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``,
+            from 1.
+        names: Object names in the order of the labels.
+        stamp_ns: Time of both.
+    """
+
+    T_base_object: dict[str, F64]
+    labels: I32
+    names: tuple[str, ...]
+    stamp_ns: int
+
+
+def truth_of(
+    renderer: Renderer, data: mujoco.MjData, camera: Camera, names: tuple[str, ...], stamp_ns: int
+) -> CellTruth:
+    """Ground truth of one instant, as the stack's camera sees it."""
+    model = data.model
+    bodies = renderer.body_ids(data, TRIPOD, camera.width_px, camera.height_px)
+    label = {BASE_LINK: -1, **{name: i for i, name in enumerate(names, 1)}}
+    roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
+    labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
+    world = World(model, data)
+    return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+
+
 class StateRenderer:
     """Draws states of scenes exactly as the cell itself would. Not thread safe."""
 
@@ -138,6 +172,11 @@ class StateRenderer:
         """As :meth:`stvla_ros.sim.cell.Cell.render_third`."""
         view = state.scene.third
         return self._renderer.rgb(self._data_at(state), THIRD, view.width_px, view.height_px)
+
+    def truth(self, state: SceneState) -> CellTruth:
+        """As :meth:`stvla_ros.sim.cell.Cell.truth`."""
+        names = tuple(o.name for o in state.scene.objects)
+        return truth_of(self._renderer, self._data_at(state), self._camera, names, state.stamp_ns)
 
     def close(self) -> None:
         """Free the renderer. Safe to call twice."""

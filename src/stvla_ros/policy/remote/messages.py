@@ -29,6 +29,18 @@ CODES = {
 FRAME, ROBOT = "observation/", "state/"
 
 
+REQUIRED = (
+    "prompt",
+    *(f"{FRAME}{name}" for name in (
+        "rgb", "depth_m", "K", "T_base_camera", "stamp_ns", "mode", "path_m", "path_source", "plan_id", "sub_instruction",
+        "tube_radius_m", "progress_m",
+    )),
+    *(f"{ROBOT}{name}" for name in ("q_rad", "dq_rad_s", "T_base_tcp", "gripper_m", "stamp_ns")),
+    "history",
+)  # fmt: skip
+"""Fields of a request."""
+
+
 def plain_observation(seen: Observation) -> dict[str, Any]:
     """A flat dict: pixels, camera and path below ``observation/``, the arm below ``state/``."""
     guidance, robot = seen.guidance, seen.robot

@@ -2,7 +2,8 @@
 
 The framing is that of openpi's policy server, so that its client can ask: MessagePack without compression, the token as
 ``Authorization: Api-Key TOKEN``, a text message before the connection is closed when something is wrong with it,
-``GET /healthz``. What is in a request is ours (:mod:`stvla_ros.policy.remote.messages`).
+``GET /healthz``. What is in a request is ours (:mod:`stvla_ros.policy.remote.messages`), or openpi's examples' with our
+fields besides (:mod:`stvla_ros.policy.remote.clients`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
 from stvla_ros.interfaces import Policy
 from stvla_ros.policy.remote import wire
+from stvla_ros.policy.remote.clients import client_of, translated
 from stvla_ros.policy.remote.messages import PROTOCOL, plain_answer, plain_failure, read_observation
 from stvla_ros.policy.remote.wire import WireError
 from stvla_ros.tokens import is_loopback
@@ -125,8 +127,16 @@ class PolicyServer:
             self._one.release()
 
     def _answer(self, raw: bytes | str, start: float) -> Mapping[str, Any]:
+        message = wire.unpack(raw)
+        client = client_of(message)
         try:
-            answer = plain_answer(self._policy.predict(read_observation(wire.unpack(raw))))
+            answer = plain_answer(
+                self._policy.predict(read_observation(translated(message, client) if client else message))
+            )
+            if client:
+                del answer[
+                    "actions"
+                ]  # whose numbers are deltas or joint velocities there: nobody may run a pose as those
         except StageError as error:
             answer = plain_failure(error)
         return {**answer, "server_timing": {"infer_ms": 1e3 * (time.monotonic() - start)}}

@@ -7,6 +7,7 @@ import numpy as np
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import (
+    arrange,
     close_jar,
     light_bulb_in,
     pick_place,
@@ -25,6 +26,7 @@ _KINDS = (
     light_bulb_in.KIND,
     put_groceries.KIND,
     place_three.KIND,
+    arrange.KIND,
 )
 
 TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}
