@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +33,7 @@ from stvla_ros.data.collect_environment import CollectEnvironmentSetup
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.evaluate import oracle
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
-from stvla_ros.evaluate.stack import plain, read_settings
+from stvla_ros.evaluate.stack import PARTS, plain, read_settings
 from stvla_ros.evaluate.workers import Engine
 from stvla_ros.sim.tasks import make_task
 from stvla_ros.sim.tasks.arrange import PHRASES, Arrange
@@ -69,7 +70,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     chosen = {kind: getattr(arguments, kind) for kind in ("segmenter", "policy", "motion")}
-    settings = read_settings(arguments.params, {**chosen, "planner": oracle.NAME}, dict(arguments.overrides))
+    settings = read_settings(arguments.params, chosen, dict(arguments.overrides), PARTS)
+    settings = replace(  # the file's own planner is checked, and not used
+        settings,
+        backends={**settings.backends, "planner": oracle.NAME},
+        sections={**settings.sections, "planner": {}},
+    )
     settings = settings.with_noise() if arguments.noise else settings
     kept, output = plain(settings), arguments.output
     collection = Collection(output, (TASK,), arguments.episodes, arguments.split, arguments.seed0, kept)
