@@ -109,6 +109,10 @@ class Browser:
         if taken := _TAKEN.search(text):
             self.pictures.append(Seen(now, float(taken[1]), now + max(0.0, left_s)))
 
+    def gone(self) -> bool:
+        """Whether the console has ended the connection."""
+        return not self._thread.is_alive()
+
     def wait(self, label: str, timeout_s: float = 30.0) -> str:
         """The identifier of a widget, once it is there. Raises TimeoutError."""
         until = time.monotonic() + timeout_s

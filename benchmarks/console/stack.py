@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from websockets.exceptions import ConnectionClosed
 
 from benchmarks.console.browser import Browser, unmarked_s
 from benchmarks.console.link import Link
@@ -250,15 +251,22 @@ def frozen(stops: int) -> dict[str, Any]:
 
 
 def _came_back(netloc: str) -> Browser:
-    """A browser, once the page is served: a console that was suspended ends, and its supervisor starts it again."""
+    """A browser that shows the page: a console that was suspended ends, perhaps after it has let a browser in, and its
+    supervisor starts it again."""
     until = time.monotonic() + 60.0
     while True:
-        try:
-            return Browser(netloc)
-        except ConnectionRefusedError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.5)
+        with contextlib.suppress(ConnectionRefusedError, ConnectionClosed):
+            browser = Browser(netloc)
+            while not browser.gone():
+                if "Goal" in browser.widgets:
+                    return browser
+                if time.monotonic() > until:
+                    browser.wait("Goal", 0.0)
+                time.sleep(0.05)
+            browser.close()
+        if time.monotonic() > until:
+            raise TimeoutError(f"The console at {netloc} did not come back.")
+        time.sleep(0.5)
 
 
 def load(clients: int, minutes: float) -> dict[str, Any]:
