@@ -224,11 +224,17 @@ def stop(clicks: int, clients: int, throttled: bool, minutes: float) -> dict[str
 
 def frozen(stops: int) -> dict[str, Any]:
     """``stvla stop`` in a new process while the console's is frozen (SIGSTOP)."""
-    done, codes = list[float](), Counter[int]()
+    done, codes, trouble = list[float](), Counter[int](), Counter[str]()
     with console_stack() as trials:
         for number in range(stops):
             person = _came_back(trials.netloc)
-            trials.begin(person, number)
+            try:
+                trials.begin(person, number)
+            except ConnectionError as error:  # e.g. a task that failed before it moved
+                trouble[str(error)] += 1
+                print(error, list(person.texts.values()), file=sys.stderr)
+                person.close()
+                continue
             os.kill(trials.console_pid(), signal.SIGSTOP)
             try:
                 typed = time.monotonic()
@@ -241,11 +247,14 @@ def frozen(stops: int) -> dict[str, Any]:
                 os.kill(trials.console_pid(), signal.SIGCONT)
             release_arm(30.0)
             person.close()
+            if (number + 1) % 5 == 0:
+                print(f"{number + 1} stops, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     return {
         "benchmark": "console frozen",
-        "stops": stops,
+        "stops": len(done),
         "standstill_s": percentiles(done),
         "exit_codes": dict(codes),
+        "without_motion": dict(trouble),
         "load": os.getloadavg()[0],
     }
 
