@@ -172,10 +172,12 @@ def test_a_person_puts_the_block_elsewhere_by_a_click_on_the_cameras_picture(con
     assert np.linalg.norm(person.waypoints()[-1] - wanted_m) < EDIT_M
     person.press("Use this path")
     person.tick("Look through the camera", False)
+    held, put_m = False, None
     while (motion := person.waiting(asked)) is not None:
         assert motion.plan_id.startswith("person-")
-        if motion.keypose.gripper_open:
+        if held and motion.keypose.gripper_open and put_m is None:
             put_m = motion.keypose.T_base_tcp[:3, 3]
+        held |= not motion.keypose.gripper_open
         person.press("Approve")
     assert console.shown.history[0].outcome.code is OutcomeCode.OK, console.log[-20:]
     assert console.score().success
