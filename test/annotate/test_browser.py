@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from chromium import chromium, needs_chromium
 from data.st_human.clips import make_clip
 
 from stvla_ros.annotate.review import Role
@@ -24,14 +25,7 @@ from stvla_ros.annotate.store import Store
 from stvla_ros.data.st_human.info_json import project
 from stvla_ros.data.st_human.process.video import ProcessSettings, process_video
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-CHROMIUM = os.environ.get("STVLA_CHROMIUM") or shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in STVLA_CHROMIUM"),
-    pytest.mark.slow,
-]
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-         "--disable-dev-shm-usage"]  # fmt: skip
+pytestmark = [needs_chromium, pytest.mark.slow]
 WAIT_MS = 60_000
 GREEN = (0, 255, 102)
 """Colour of the projection of the pose in work."""
@@ -75,10 +69,8 @@ def data(processed: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stalls
+from chromium import chromium, needs_chromium
 from console.test_page import Served, wait
 
 from benchmarks.console.browser import Browser, Seen, unmarked_s
@@ -25,7 +25,6 @@ from stvla_ros.console.marks import MARGIN_S, left_s, mark
 from stvla_ros.console.views import CLOUD, GUIDED, OLD_S, RAW, Cloud, Views
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("STVLA_CHROMIUM") or shutil.which("chromium")
 
 
 @pytest.fixture
@@ -198,11 +197,8 @@ CONSOLE = """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in STVLA_CHROMIUM")
+@needs_chromium
 def test_in_a_real_browser_the_warnings_appear_while_the_console_is_frozen(tmp_path: Path) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-    flags = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-             "--disable-dev-shm-usage"]  # fmt: skip
     script = (
         "() => [...document.querySelectorAll('stvla-old')].map(e => [e.textContent, getComputedStyle(e).visibility])"
     )
@@ -212,8 +208,7 @@ def test_in_a_real_browser_the_warnings_appear_while_the_console_is_frozen(tmp_p
     try:
         assert console.stdout is not None
         address = next(line.strip() for line in console.stdout if re.match("http://", line))
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        with chromium() as browser:
             page = browser.new_page()
             page.goto(address)
             page.wait_for_selector("[data-taken]", timeout=60_000)
@@ -228,7 +223,6 @@ def test_in_a_real_browser_the_warnings_appear_while_the_console_is_frozen(tmp_p
             wait(lambda: set(drawn().values()) == {"visible"}, 60.0)  # that across the page, too
             console.send_signal(signal.SIGCONT)
             wait(lambda: drawn().get("camera: OLD") == "hidden", 60.0)
-            browser.close()
     finally:
         console.kill()
         console.wait()

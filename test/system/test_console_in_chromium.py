@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stalls
+from chromium import chromium, needs_chromium
 from system.console_harness import ConsoleHarness
 
 from stvla_ros.console.camera_view import vertical_fov
@@ -21,19 +21,12 @@ from stvla_ros.console.views import DRAWN, FRAME
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.geometry.cameras import project
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-CHROMIUM = os.environ.get("STVLA_CHROMIUM") or shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-         "--disable-dev-shm-usage"]  # fmt: skip
 WIDTH_PX, HEIGHT_PX, PANELS = 1280, 720, 3
 BESIDE_M, EDIT_M, PUT_M = (0.02, -0.025, 0.0), 0.008, 0.012
 """The block is to go so far from where the planner wants it, along no axis: the handles are there. The waypoint lands so
 near to that, and the tool so near to it."""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in STVLA_CHROMIUM"),
-]
+pytestmark = [needs_chromium, pytest.mark.slow]
 
 
 class Person:
@@ -119,8 +112,7 @@ def console(tmp_path_factory):
 @pytest.fixture(scope="module")
 def person(console, tmp_path_factory):
     pictures = Path(os.environ.get("STVLA_PICTURES") or tmp_path_factory.mktemp("pictures"))
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": WIDTH_PX, "height": HEIGHT_PX})
         page.set_default_timeout(60_000.0)
         page.goto(console.console._page.address)
@@ -128,7 +120,6 @@ def person(console, tmp_path_factory):
         page.get_by_role("button", name="Give the goal").wait_for()
         someone.press("Take over")
         yield someone
-        browser.close()
 
 
 def test_a_person_approves_keypose_by_keypose_and_refuses_one(console, person):
