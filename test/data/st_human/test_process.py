@@ -720,18 +720,23 @@ def test_a_lid_that_is_taken_off_was_a_thing_of_its_own() -> None:
     assert _taken_apart(video, T, all_told, 1, change, Segment(2, 7, (1,), (8,))) == 1
 
 
-def test_a_hand_that_turns_over_is_followed() -> None:
-    """In the end little of what the reference shows is in view: the frames between tell the motion."""
+def _two_boxes(middle_m: tuple[float, float, float], points: int) -> tuple[F64, F64]:
+    """(2 N, 3) points and normals of the skin of a hand of two boxes, the palm's middle at a place (3,), N points each."""
     rng = np.random.default_rng(0)
     parts = []
-    for half, middle in (((0.05, 0.03, 0.04), (0.0, 0.0, 0.0)), ((0.015, 0.02, 0.05), (0.04, 0.05, 0.03))):
-        points = rng.uniform(-1.0, 1.0, (3000, 3)) * half
-        side, sign = rng.integers(3, size=3000), rng.choice([-1.0, 1.0], 3000)
-        normal = np.zeros_like(points)
-        normal[np.arange(3000), side] = sign
-        points = np.where(normal != 0.0, normal * half, points)
-        parts.append((points + middle, normal))
+    for half, middle in (((0.05, 0.03, 0.04), middle_m), ((0.015, 0.02, 0.05), (0.04, 0.05, 0.03))):
+        inside = rng.uniform(-1.0, 1.0, (points, 3)) * half
+        side, sign = rng.integers(3, size=points), rng.choice([-1.0, 1.0], points)
+        normal = np.zeros_like(inside)
+        normal[np.arange(points), side] = sign
+        parts.append((np.where(normal != 0.0, normal * half, inside) + middle, normal))
     cloud, normal = (np.concatenate(both) for both in zip(*parts, strict=True))
+    return cloud, normal
+
+
+def test_a_hand_that_turns_over_is_followed() -> None:
+    """In the end little of what the reference shows is in view: the frames between tell the motion."""
+    cloud, normal = _two_boxes((0.0, 0.0, 0.0), 3000)
     view = np.array([0.3, -0.6, 0.7])
     angles = np.linspace(0.0, 120.0, 31)
     turns = [Rotation.from_rotvec(np.radians(a) * np.array([0.8, 0.6, 0.0])).as_matrix() for a in angles]
@@ -744,15 +749,7 @@ def test_a_hand_that_turns_over_is_followed() -> None:
 
 def test_a_hand_that_turns_on_the_spot_is_followed() -> None:
     """Sides come into view and go out of it; before and after the turn the hand moves as it was registered."""
-    rng = np.random.default_rng(0)
-    parts = []
-    for half, middle in (((0.05, 0.03, 0.04), (0.01, 0.0, 0.0)), ((0.015, 0.02, 0.05), (0.04, 0.05, 0.03))):
-        points = rng.uniform(-1.0, 1.0, (4000, 3)) * half
-        side, sign = rng.integers(3, size=4000), rng.choice([-1.0, 1.0], 4000)
-        normal = np.zeros_like(points)
-        normal[np.arange(4000), side] = sign
-        parts.append((np.where(normal != 0.0, normal * half, points) + middle, normal))
-    cloud, normal = (np.concatenate(both) for both in zip(*parts, strict=True))
+    cloud, normal = _two_boxes((0.01, 0.0, 0.0), 4000)
     view, middle = np.array([0.3, -0.6, 0.7]), np.array([0.2, 0.1, 0.03])
     angles = np.interp(np.arange(30), [5, 20], [0.0, 50.0])
     turns = Rotation.from_euler("z", angles[:, None], degrees=True).as_matrix()
