@@ -174,6 +174,15 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--url: ws://127.0.0.1:9: " in capsys.readouterr().err
 
 
+def test_a_token_does_not_travel_unencrypted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("0123456789abcdef0123456789abcdef")
+    wanted = command(Path(sys.executable), "ws://198.51.100.7:8000", tmp_path / "out", "--token-file", str(token))
+    assert main(wanted) == USAGE
+    assert "would carry the token unencrypted" in capsys.readouterr().err
+
+
 def test_tasks_by_suite_and_number() -> None:
     assert parse_tasks("libero_10-3, libero_10-3,libero_goal-0") == ("libero_10-3", "libero_goal-0")
     assert len(parse_tasks("libero_90")) == TASKS["libero_90"] == 90

@@ -20,6 +20,7 @@ from stvla_ros.errors import OutcomeCode
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.libero.environment import STEPS, LiberoTask, LiberoView
 from stvla_ros.policy.remote import wire
+from stvla_ros.policy.remote.client import authorization
 from stvla_ros.types import F64, U8
 
 TASKS = {suite: 90 if suite == "libero_90" else 10 for suite in STEPS}
@@ -29,7 +30,8 @@ STATES = 50
 """Fixed initial states of a task."""
 
 POLICY_PX = 224
-DEADLINE_S = 60.0
+DEADLINE_S = 600.0
+"""Of one answer: servers that compile their model do so at the first question, which takes minutes."""
 
 
 class ChunkPolicy(Protocol):
@@ -42,12 +44,12 @@ class PolicyClient:
     """A connection to a server of openpi's protocol.
 
     Raises:
-        ConfigError: Nobody serves there, or the server refuses or fails.
+        ConfigError: Nobody serves there, the server refuses or fails, or the token would travel unencrypted.
     """
 
     def __init__(self, url: str, token: bytes = b"") -> None:
         self._url = url
-        headers = {"Authorization": f"Api-Key {token.decode()}"} if token else {}
+        headers = authorization(url, token, "--url")
         try:
             self._connection: ClientConnection = connect(url, additional_headers=headers, compression=None, proxy=None)
             self._receive()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from stvla_ros.errors import StageError
 from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, TextQuery, elsewhere, local_mean, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
 from stvla_ros.planning.heatmap.words import ACTIONS, COLOURED, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
@@ -177,7 +178,7 @@ class Finder:
             return uv
         settled = known(uv)
         if not settled and found.second[0] > AMBIGUOUS and self._likely(seen, found.second_uv[0], name) == name:
-            raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
+            raise _two(name)
         if not settled:
             self._check_likely(name, self._likely(seen, uv, name))
         self._check_seen(name, found.confidence[0], self._min_confidence)
@@ -209,7 +210,7 @@ class Finder:
             return best
         settled = known(places_uv[best])
         if not settled and len(own) > 1 and np.sort(own)[-2] > AMBIGUOUS_SHAPES * own.sum():
-            raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
+            raise _two(name)
         if not settled:
             self._check_likely(name, _preferred(name, [names[i] for i in rivals], sure[rivals, best]))
         self._check_seen(name, own[best], SHAPED * self._min_confidence)
@@ -288,6 +289,10 @@ class Finder:
                 f"'{text.strip()[:80]}' is not clear to the heatmap planner: say it as in 'put the red block in the plate', "
                 "'stack the red block on the blue block', 'push the red button, then push the blue button'."
             )
+
+
+def _two(name: Name) -> StageError:
+    return refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
 
 
 def _preferred(name: Name, names: list[Name], sure: F64) -> Name:

@@ -37,6 +37,29 @@ class RemotePolicyConfig:
     deadline_s: float = param(10.0, "an answer later than this is SERVER_TIMEOUT [s]", ge=0.05, le=60.0)
 
 
+def authorization(url: str, token: bytes, where: str) -> dict[str, str]:
+    """Headers of a connection to a policy server.
+
+    Args:
+        url: Its address.
+        token: Its token; empty: it has none.
+        where: Setting of the address, for errors.
+
+    Raises:
+        ConfigError: It is no address of a websocket, or the token would travel unencrypted to another computer.
+    """
+    try:
+        address = parse_uri(url)
+    except InvalidURI as error:
+        raise ConfigError(f"{where}: wanted ws://HOST:PORT or wss://..., got '{url}'.") from error
+    if token and not address.secure and not is_loopback(address.host):
+        raise ConfigError(
+            f"{where}: {url} would carry the token unencrypted over the network: use wss://, or a tunnel "
+            "(`ssh -L 8000:127.0.0.1:8000 HOST`) and 127.0.0.1."
+        )
+    return {"Authorization": f"Api-Key {token.decode()}"} if token else {}
+
+
 class RemotePolicy:
     """Sends observations to a policy server and gives its keyposes. It connects when it is first asked, and anew when the
     connection is gone."""
@@ -45,20 +68,11 @@ class RemotePolicy:
 
     def __init__(self, config: RemotePolicyConfig) -> None:
         where = "policy.remote"
-        try:
-            address = parse_uri(config.url)
-        except InvalidURI as error:
-            raise ConfigError(f"{where}.url: wanted ws://HOST:PORT or wss://..., got '{config.url}'.") from error
         token = read_token(
             (f"{where}.token_file", config.token_file), (f"{where}.token_variable", config.token_variable), os.environ
         )
-        if token and not address.secure and not is_loopback(address.host):
-            raise ConfigError(
-                f"{where}.url: {config.url} would carry the token unencrypted over the network: use wss://, or a tunnel "
-                "(`ssh -L 8000:127.0.0.1:8000 HOST`) and 127.0.0.1."
-            )
+        self._headers = authorization(config.url, token, f"{where}.url")
         self._url, self._deadline_s = config.url, config.deadline_s
-        self._headers = {"Authorization": f"Api-Key {token.decode()}"} if token else {}
         self._open, self._connection = ExitStack(), cast(ClientConnection | None, None)
         weakref.finalize(self, self._open.close)  # stages have no end of their own, and the server serves one at a time
 
