@@ -130,13 +130,10 @@ class PolicyServer:
         message = wire.unpack(raw)
         client = client_of(message)
         try:
-            answer = plain_answer(
-                self._policy.predict(read_observation(translated(message, client) if client else message))
-            )
-            if client:
-                del answer[
-                    "actions"
-                ]  # whose numbers are deltas or joint velocities there: nobody may run a pose as those
+            asked = translated(message, client) if client else message
+            answer = plain_answer(self._policy.predict(read_observation(asked)))
+            if client:  # there actions are deltas or joint velocities: nobody may run a pose as those
+                del answer["actions"]
         except StageError as error:
             answer = plain_failure(error)
         return {**answer, "server_timing": {"infer_ms": 1e3 * (time.monotonic() - start)}}

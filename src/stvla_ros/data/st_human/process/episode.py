@@ -355,9 +355,8 @@ def _taken_apart(video: HumanVideo, T: F64, world: _World, label: int, change: C
         return label
     whole, lower = world.things[label], rest[old]
     top = float(np.quantile(lower[:, 2], 0.97))
-    taken |= old & (
-        points[..., 2] > top + ABOVE_M
-    )  # also over the rim, which is hardly farther away than what lay on it
+    # Also over the rim, which is hardly farther away than what lay on it.
+    taken |= old & (points[..., 2] > top + ABOVE_M)
     rgb = video.rgb(segment.before[-1])[taken]
     upper, lower_thing = taken_apart(video, whole, missing, T, points[taken], rgb, lower[lower[:, 2] > SHOWS_M])
     new = max(world.things) + 1
